@@ -1,0 +1,108 @@
+# Every target works from a fresh clone: it makes its own virtual environment and needs only
+# python3 (>= 3.10, with headers) and a C++17 compiler.
+#   make test | demo | bench    the product, installed as a wheel into .venv*
+#   make dev                    build the core in place, with the python in PYTHON, to work on it
+
+PYTHON ?= python3
+VENV ?= .venv
+EXTRA ?= [test]
+WHEEL ?=
+PYTEST_ARGS ?=
+ROOT := $(CURDIR)
+SOURCES := $(shell find fastdist -type f \( -name '*.py' -o -name '*.py[xi]' -o -name '*.pxd' -o -name py.typed \)) \
+	setup.py pyproject.toml MANIFEST.in
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help dev test demo bench bench-smoke lint annotate debug asan wheel clean ci install core-tests
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
+
+# --- environments -----------------------------------------------------------------------------
+
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+
+# What is left over from deleted sources must not reach the wheel; compiled modules stay, they are dear.
+$(VENV)/wheel.built: $(SOURCES) $(WHEEL) | $(VENV)/bin/pip
+	rm -rf $(VENV)/wheel && mkdir -p $(VENV)/wheel
+	@find build -path '*/lib.*' -type f ! -name '*.so' -delete 2>/dev/null || true
+	$(if $(WHEEL),cp $(WHEEL) $(VENV)/wheel,$(VENV)/bin/python -m pip wheel --quiet --no-deps --wheel-dir $(VENV)/wheel .)
+	@touch $@
+
+# The .pth line comes after site-packages: workers find the modules of the tests, and fastdist is the wheel's.
+$(VENV)/installed: $(VENV)/wheel.built
+	$(VENV)/bin/python -m pip install --quiet --force-reinstall --no-deps $(VENV)/wheel/*.whl
+	$(VENV)/bin/python -m pip install --quiet "$$(echo $(VENV)/wheel/*.whl)$(EXTRA)"
+	echo "$(ROOT)" > "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz-tests.pth"
+	@touch $@
+
+install: $(VENV)/installed
+
+# --- the product ------------------------------------------------------------------------------
+
+test: $(VENV)/installed  ## run the tests against the built wheel
+	cd $(VENV) && bin/pytest -c $(ROOT)/pyproject.toml --rootdir $(ROOT) -p no:cacheprovider $(ROOT)/tests $(PYTEST_ARGS)
+
+demo:  ## count the identifiers of the standard library
+	@$(MAKE) --no-print-directory install VENV=.venv-demo EXTRA=
+	cd .venv-demo && bin/python $(ROOT)/examples/count_identifiers.py
+
+bench: $(VENV)/installed  ## a short run of every benchmark
+	cd $(VENV) && bin/pytest -c $(ROOT)/pyproject.toml --rootdir $(ROOT) -p no:cacheprovider $(ROOT)/bench \
+		--benchmark-only --benchmark-warmup=on --benchmark-max-time=0.5 --benchmark-min-rounds=3 $(PYTEST_ARGS)
+	cd $(VENV) && bin/python $(ROOT)/bench/compare.py --quick --peers fastdist,inprocess,relay,processpool
+
+bench-smoke: $(VENV)/installed  ## run every benchmark once, for its result and not for its time
+	cd $(VENV) && bin/pytest -c $(ROOT)/pyproject.toml --rootdir $(ROOT) -p no:cacheprovider $(ROOT)/bench \
+		--benchmark-disable $(PYTEST_ARGS)
+	cd $(VENV) && bin/python $(ROOT)/bench/compare.py --smoke --peers fastdist,inprocess,relay,processpool
+
+# --- working on it ----------------------------------------------------------------------------
+
+dev:  ## build the core in place (needs setuptools and Cython in PYTHON)
+	$(PYTHON) setup.py --quiet build_ext --inplace
+
+annotate:  ## write Cython's annotated HTML beside the C++ in build/cython
+	FASTDIST_ANNOTATE=1 $(PYTHON) setup.py --quiet build_ext --inplace
+	@find build/cython -name '*.html'
+
+debug:  ## build with all of Cython's checks and run the tests of the core
+	FASTDIST_DEBUG=1 $(MAKE) --no-print-directory core-tests VENV=.venv-debug
+
+asan:  ## the same with AddressSanitizer and UndefinedBehaviorSanitizer
+	FASTDIST_DEBUG=1 FASTDIST_SANITIZE=1 $(MAKE) --no-print-directory install VENV=.venv-asan
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
+	LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libstdc++.so)" \
+		$(MAKE) --no-print-directory core-tests VENV=.venv-asan
+
+core-tests: $(VENV)/installed
+	cd $(VENV) && bin/pytest -c $(ROOT)/pyproject.toml --rootdir $(ROOT) -p no:cacheprovider --timeout 600 \
+		$(wildcard $(ROOT)/tests/core $(ROOT)/tests/model) $(PYTEST_ARGS)
+
+lint:  ## ruff, cython-lint, mypy, and the stubs against the compiled modules
+	@$(MAKE) --no-print-directory install VENV=.venv-lint EXTRA=[lint]
+	.venv-lint/bin/ruff check .
+	.venv-lint/bin/cython-lint fastdist
+	.venv-lint/bin/mypy
+	cd .venv-lint && bin/python -m mypy.stubtest --concise --ignore-missing-stub \
+		--mypy-config-file $(ROOT)/pyproject.toml --allowlist $(ROOT)/tests/stubtest_allowlist.txt \
+		$(shell find fastdist/_core -name '*.pyi' ! -name '__init__.pyi' | sed -e 's/\.pyi$$//' -e 's#/#.#g' | sort)
+
+wheel: .venv-build/bin/pip  ## build the sdist, and from it the wheel, into dist/
+	.venv-build/bin/python -m pip install --quiet build
+	rm -rf dist && .venv-build/bin/python -m build --outdir dist .
+
+.venv-build/bin/pip:
+	$(PYTHON) -m venv .venv-build
+	.venv-build/bin/python -m pip install --quiet --upgrade pip
+
+ci:  ## what the CI runs
+	bash .ci/run
+
+clean:  ## remove all that was built
+	rm -rf build dist .venv .venv-* *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+	find fastdist -name '*.so' -delete
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,25 @@
+"""The task functions. They do next to nothing: what is measured is everything around them."""
+
+from __future__ import annotations
+
+MODULUS = 1_000_003
+
+
+def inc(number: int) -> int:
+    """The number after this one."""
+    return number + 1
+
+
+def add(left: int, right: int) -> int:
+    """The sum of two numbers."""
+    return left + right
+
+
+def total(*numbers: int) -> int:
+    """The sum of all numbers."""
+    return sum(numbers)
+
+
+def mix(left: int, middle: int, right: int) -> int:
+    """A small number that depends on three others."""
+    return (left + 2 * middle + 3 * right) % MODULUS

@@ -1,0 +1,3 @@
+DEFAULT_SIZE: int
+
+def sizeof(value: object) -> int: ...

@@ -1,0 +1,146 @@
+"""What users ask for by hand: cancel, retry, scatter. May import: the scheduler's model and transitions."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libcpp.vector cimport vector
+
+from fastdist._core.codec.frames cimport STATUS_CANCELLED, STATUS_PENDING
+from fastdist._core.scheduler.model cimport (
+    ERRED,
+    MEMORY,
+    NONE,
+    PURE_DATA,
+    RELEASED,
+    SCATTERING,
+    ClientRecord,
+    Model,
+    Task,
+)
+from fastdist._core.scheduler.transitions cimport (
+    erred_to_released,
+    released_to_needed,
+    report,
+    report_current,
+    report_to,
+)
+
+from fastdist.errors import FrameError
+
+
+cdef list closure_of_dependents(Model model, list slots):
+    """The slots and everything that depends on them, each once."""
+    cdef list order = []
+    cdef set seen = set()
+    cdef list stack = list(slots)
+    cdef Task* task
+    cdef uint64_t* dependents
+    cdef uint32_t i
+    while stack:
+        slot = stack.pop()
+        if slot in seen:
+            continue
+        seen.add(slot)
+        order.append(slot)
+        task = model.task(<uint32_t>slot)
+        dependents = model.dependents_of(task)
+        for i in range(task.dependents_size):
+            if model.find(dependents[i]) != NULL:
+                stack.append(<uint32_t>dependents[i])
+    return order
+
+
+cdef int cancel(Model model, ClientRecord client, list slots, bint force, bytes payload) except -1:
+    """Take the client's (with force: everyone's) wants of the tasks and their dependents away, and tell why."""
+    cdef Task* task
+    cdef uint32_t number, owner
+    cdef uint64_t id
+    cdef list wants
+    for slot in closure_of_dependents(model, slots):
+        task = model.task(<uint32_t>slot)
+        wants = []
+        if task.want_client != NONE:
+            wants.append((task.want_client, task.want_id))
+        number = task.more_wants
+        while number != NONE:
+            wants.append((model.wants[number].client, model.wants[number].id))
+            number = model.wants[number].next
+        for owner_id in wants:
+            owner = owner_id[0]
+            id = owner_id[1]
+            if owner != client.number and not force:
+                continue
+            model.remove_want(task, owner, id)
+            if id:
+                model.client(owner).clear_slot(id)
+                report_to(model, owner, id, task, STATUS_CANCELLED, <const uint8_t*><const char*>payload,
+                          <uint32_t>len(payload))
+        model.to_check.push_back(model.id_of(<uint32_t>slot))
+    return 0
+
+
+cdef int retry(Model model, list slots) except -1:
+    """Try failed tasks again, from the roots of their failure on."""
+    cdef list roots = []
+    cdef set seen = set()
+    cdef list stack = list(slots)
+    cdef list again
+    cdef Task* task
+    cdef uint32_t i
+    while stack:
+        slot = stack.pop()
+        task = model.task(<uint32_t>slot)
+        if slot in seen or task.state != ERRED:
+            continue
+        seen.add(slot)
+        roots.append(slot)
+        for i in range(task.n_dependencies):
+            stack.append(model.dependencies_of(task)[i])
+    again = [slot for slot in closure_of_dependents(model, roots) if model.task(<uint32_t>slot).state == ERRED]
+    for slot in again:
+        task = model.task(<uint32_t>slot)
+        if task.function != NONE:
+            erred_to_released(model, <uint32_t>slot)
+            task.suspicious = 0
+    for slot in again:
+        task = model.task(<uint32_t>slot)
+        if task.want_client != NONE and task.state == RELEASED:
+            report(model, task, STATUS_PENDING, NULL, 0)
+            released_to_needed(model, <uint32_t>slot)
+    return 0
+
+
+cdef list begin_scatter(Model model, ClientRecord client, uint64_t first_id, list keys):
+    """Records for data that the client is about to send to workers; returns (task id, already there) for each key."""
+    cdef list answer = []
+    cdef uint32_t slot
+    cdef uint64_t id = first_id, hash
+    cdef Task* task
+    cdef bytes key
+    if first_id < client.next_id or first_id == 0:
+        raise FrameError(f"scatter uses client ids from {first_id} on, which were used already")
+    client.next_id = first_id + len(keys)
+    for key in keys:
+        hash = model.keys.hash(<const uint8_t*><const char*>key, <uint32_t>len(key))
+        slot = model.keys.find(hash, <const uint8_t*><const char*>key, <uint32_t>len(key))
+        if slot == NONE:
+            slot = model.new_task()
+            task = model.task(slot)
+            model.store_payload(slot, <const uint8_t*><const char*>key, <uint32_t>len(key), NULL, 0)
+            if model.keys.insert(hash, slot) < 0:
+                raise MemoryError("no memory for the table of keys")
+            task.prefix = model.prefix_number(NULL, 0)
+            model.prefixes[task.prefix].n_alive += 1
+            task.flags |= PURE_DATA
+            model.set_state(task, SCATTERING)
+        task = model.task(slot)
+        if task.state == ERRED and task.function == NONE:
+            erred_to_released(model, slot)
+        if task.state == RELEASED and task.function == NONE:
+            model.set_state(task, SCATTERING)
+        client.set_slot(id, slot)
+        model.add_want(slot, client.number, id)
+        if task.state == RELEASED:
+            released_to_needed(model, slot)
+        report_current(model, slot, client.number, id)
+        answer.append((model.id_of(slot), task.state == MEMORY))
+        id += 1
+    return answer

@@ -1,0 +1,205 @@
+"""Workers and clients come and go.
+
+A lost worker's tasks go elsewhere; its data is computed again where no other worker holds it and somebody needs it. Only
+tasks that were executing are blamed for a death. A client that goes takes its wants along.
+May import: the scheduler's model, queue, transitions, stealing.
+"""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from fastdist._core.keys.canonical cimport decode_key_at
+from fastdist._core.scheduler.model cimport (
+    AHEAD,
+    MEMORY,
+    NO_WORKER,
+    NONE,
+    PROCESSING,
+    READY,
+    SLAB_BITS,
+    SLAB_TASKS,
+    STARTED,
+    ClientRecord,
+    Model,
+    Task,
+    WorkerRecord,
+)
+from fastdist._core.scheduler.queue cimport ReadyQueue
+from fastdist._core.scheduler.stealing cimport retract_unstarted
+from fastdist._core.scheduler.transitions cimport any_to_erred, memory_to_lost, processing_to_needed
+
+from fastdist._core.scheduler.reasons import Reason, reason_payload
+
+cdef enum:
+    PAGE_BITS = 10
+    PAGE_IDS = 1 << PAGE_BITS
+
+
+cdef WorkerRecord add_worker(Model model, str address, uint32_t nthreads, bint has_nanny, dict resources):
+    cdef WorkerRecord worker = WorkerRecord(<uint32_t>len(model.workers), address, nthreads, has_nanny)
+    model.workers.append(worker)
+    for name in resources:
+        model.resource_numbers.setdefault(name, len(model.resource_numbers))
+    for name, number in model.resource_numbers.items():
+        while worker.supply.size() <= number:
+            worker.supply.push_back(0.0)
+            worker.used.push_back(0.0)
+        worker.supply[number] = resources.get(name, 0.0)
+    for worker_record in model.workers:
+        widen_resources(<WorkerRecord>worker_record, len(model.resource_numbers))
+    model.heap_update(worker)
+    try_unplaced(model)
+    return worker
+
+
+cdef int widen_resources(WorkerRecord worker, size_t count) except -1:
+    while worker.supply.size() < count:
+        worker.supply.push_back(0.0)
+        worker.used.push_back(0.0)
+    return 0
+
+
+cdef int try_unplaced(Model model) except -1:
+    """Let the tasks that no running worker could take try again."""
+    cdef size_t i
+    cdef uint64_t id
+    cdef Task* task
+    for i in range(model.no_worker.size()):
+        id = model.no_worker[i]
+        task = model.find(id)
+        if task != NULL and task.state == NO_WORKER:
+            model.set_state(task, READY)
+            model.became_ready.push_back(id)
+    model.no_worker.clear()
+    return 0
+
+
+cdef int set_running(Model model, ReadyQueue queue, WorkerRecord worker, bint running) except -1:
+    """Start or stop giving tasks to a worker; a paused one gives back what it has not started."""
+    if worker.running == running or not worker.alive:
+        return 0
+    worker.running = running
+    model.heap_update(worker)
+    if running:
+        try_unplaced(model)
+    else:
+        queue.give_back(worker)
+        retract_unstarted(model, worker)
+    return 0
+
+
+cdef list presumed_executing(Model model, WorkerRecord worker):
+    """(task id, attempt) of what a worker without a nanny was most likely executing.
+
+    Those that it reported as started, then its oldest tasks whose inputs were all there, up to its threads.
+    """
+    cdef list executing = []
+    cdef uint32_t slot
+    cdef Task* task
+    cdef bint started
+    for started in (True, False):
+        slot = worker.first
+        while slot != NONE and len(executing) < <Py_ssize_t>worker.nthreads:
+            task = model.task(slot)
+            if bool(task.flags & STARTED) == started and not task.flags & AHEAD:
+                executing.append((model.id_of(slot), task.attempt))
+            slot = task.next
+    return executing
+
+
+cdef int lose_worker(Model model, ReadyQueue queue, WorkerRecord worker) except -1:
+    cdef uint32_t number, i, slot
+    cdef Task* task
+    if not worker.alive:
+        return 0
+    worker.alive = False
+    worker.running = False
+    worker.run.clear()
+    worker.free.clear()
+    worker.retract.clear()
+    worker.early = []
+    model.heap_update(worker)
+    queue.give_back(worker)
+    while worker.first != NONE:
+        processing_to_needed(model, worker.first, False)
+    if worker.n_held == 0:
+        return 0
+    for number in range(<uint32_t>model.slabs.size()):
+        if model.slabs[number].tasks == NULL:
+            continue
+        for i in range(SLAB_TASKS):
+            slot = (number << SLAB_BITS) | i
+            task = model.task(slot)
+            if task.state == MEMORY and model.remove_holder(task, worker.number) and task.n_holders == 0:
+                memory_to_lost(model, slot)
+    return 0
+
+
+cdef int blame(Model model, str address, list executing, str how) except -1:
+    """Count a death against the tasks that were executing; too many, and the task has failed."""
+    cdef Task* task
+    cdef uint32_t length
+    cdef const unsigned char* key
+    cdef bytes payload
+    for id, attempt in executing:
+        task = model.find(<uint64_t>id)
+        if task == NULL or task.state not in (1, READY, NO_WORKER, PROCESSING) or attempt > task.attempt:
+            continue
+        task.suspicious += 1
+        if task.suspicious <= model.allowed_failures:
+            continue
+        key = model.key_bytes(task, &length)
+        text = str(decode_key_at(key, length))
+        payload = reason_payload(
+            Reason.KILLED_WORKER,
+            f"task {text!r} was executing on {task.suspicious} workers that died, the last one at {address} ({how}); "
+            "it is not tried again",
+            key=text,
+            worker=address,
+            attempts=int(task.suspicious),
+            allowed_failures=int(model.allowed_failures),
+        )
+        any_to_erred(model, <uint32_t><uint64_t>id, payload, <uint32_t>len(payload))
+    return 0
+
+
+cdef ClientRecord add_client(Model model, str name):
+    cdef ClientRecord client = ClientRecord(<uint32_t>len(model.clients), name)
+    model.clients.append(client)
+    return client
+
+
+cdef int lose_client(Model model, ClientRecord client) except -1:
+    """Release everything that a client wants, and the functions in its cache."""
+    cdef size_t page
+    cdef uint32_t i, slot
+    cdef uint64_t id
+    cdef Task* task
+    if not client.alive:
+        return 0
+    client.alive = False
+    client.state.clear()
+    client.early = []
+    for i in range(<uint32_t>client.open_ids.size()):
+        slot = client.slot_of(client.open_ids[i])
+        if slot != NONE:
+            model.remove_want(model.task(slot), client.number, 0)
+            model.to_check.push_back(model.id_of(slot))
+    client.open_ids.clear()
+    for page in range(client.pages.size()):
+        if client.pages[page] == NULL:
+            continue
+        for i in range(PAGE_IDS):
+            slot = client.pages[page][i]
+            if slot == NONE:
+                continue
+            id = ((client.first_page + page) << PAGE_BITS) | i
+            task = model.task(slot)
+            if model.remove_want(task, client.number, id):
+                model.to_check.push_back(model.id_of(slot))
+    while client.pages.size():
+        client.drop_first_page()
+    for number in list(client.functions):
+        model.functions[number].n_clients -= 1
+        model.release_function(number)
+    client.functions = set()
+    return 0

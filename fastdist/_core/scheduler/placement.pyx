@@ -1,0 +1,282 @@
+"""Where ready tasks go: functions over the model, called once per batch.
+
+A task with inputs goes to the worker that holds most of their bytes, unless another one would start it sooner even with
+the transfer. A task without inputs waits in the queue until a worker has room: about `prefill` seconds of work beyond
+its threads, or `ceil(saturation x threads)` tasks while durations are unknown, long or outputs bulky. A task whose
+unfinished inputs are all on their way to one worker is sent there ahead of them. The cost of placing a task is
+proportional to its inputs, never to the number of workers. May import: the scheduler's model, queue and transitions.
+"""
+
+from libc.math cimport ceil
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libcpp.vector cimport vector
+
+from fastdist._core.scheduler.model cimport (
+    AHEAD,
+    MEMORY,
+    NO_WORKER,
+    NONE,
+    PROCESSING,
+    READY,
+    RETRACTING,
+    WAITING,
+    Model,
+    Options,
+    Prefix,
+    Task,
+    WorkerRecord,
+)
+from fastdist._core.scheduler.queue cimport ReadyQueue
+from fastdist._core.scheduler.transitions cimport ready_to_processing
+
+cdef enum:
+    MAX_AHEAD = 4096           # tasks sent ahead to one worker at a time
+    MAX_AHEAD_INPUTS = 16      # a task with more inputs is never sent ahead
+
+
+cdef int place(Model model, ReadyQueue queue) except -1:
+    """Place everything that became ready, then serve the queue, then send ahead."""
+    cdef size_t i = 0
+    cdef uint64_t id
+    cdef Task* task
+    while i < model.became_ready.size():
+        id = model.became_ready[i]
+        i += 1
+        task = model.find(id)
+        if task != NULL and task.state == READY:
+            place_ready(model, queue, <uint32_t>id)
+    model.became_ready.clear()
+    serve_queue(model, queue)
+    send_ahead(model)
+    return 0
+
+
+cdef int place_ready(Model model, ReadyQueue queue, uint32_t slot) except -1:
+    cdef Task* task = model.task(slot)
+    cdef Options options
+    if task.options:
+        options = model.option(task.options)
+        if options.restricted:
+            return place_restricted(model, queue, slot, options)
+    if task.n_dependencies and not model.load_heap.empty():
+        return place_near_inputs(model, queue, slot)
+    return enqueue(model, queue, slot)
+
+
+cdef int enqueue(Model model, ReadyQueue queue, uint32_t slot) except -1:
+    cdef Task* task = model.task(slot)
+    cdef double priority = model.option(task.options).priority if task.options else 0.0
+    queue.push(priority, (<uint64_t>task.submission << 32) | task.order, model.id_of(slot))
+    return 0
+
+
+cdef int give(Model model, uint32_t slot, WorkerRecord worker) except -1:
+    ready_to_processing(model, slot, worker, False)
+    if model.task(slot).n_dependents:
+        model.assigned.push_back(model.id_of(slot))
+    return 0
+
+
+cdef int place_restricted(Model model, ReadyQueue queue, uint32_t slot, Options options) except -1:
+    """To the least loaded of the workers that may run it, those with free resources first."""
+    cdef WorkerRecord best = None
+    cdef WorkerRecord worker
+    cdef bint best_fits = False, fits
+    cdef size_t i, j
+    for i in range(options.candidates.size()):
+        worker = model.worker(options.candidates[i])
+        if not worker.running:
+            continue
+        fits = True
+        for j in range(options.needs.size()):
+            if worker.used[options.needs[j].resource] + options.needs[j].amount > worker.supply[options.needs[j].resource]:
+                fits = False
+        if best is None or (fits and not best_fits) or (
+            fits == best_fits and model.ranks[worker.number] < model.ranks[best.number]
+        ):
+            best = worker
+            best_fits = fits
+    if best is None:
+        if options.loose and not model.load_heap.empty():
+            return place_near_inputs(model, queue, slot)
+        model.set_state(model.task(slot), NO_WORKER)
+        model.no_worker.push_back(model.id_of(slot))
+        return 0
+    give(model, slot, best)
+    model.heap_update(best)
+    return 0
+
+
+cdef int place_near_inputs(Model model, ReadyQueue queue, uint32_t slot) except -1:
+    cdef Task* task = model.task(slot)
+    cdef uint32_t* dependencies = model.dependencies_of(task)
+    cdef Task* dependency
+    cdef uint32_t i, number, best = NONE, least = model.load_heap[0]
+    cdef uint64_t total = 0
+    cdef double best_cost, least_cost
+    cdef WorkerRecord worker
+    while model.bytes_at.size() < model.heap_positions.size():
+        model.bytes_at.push_back(0)
+    model.touched.clear()
+    for i in range(task.n_dependencies):
+        dependency = model.task(dependencies[i])
+        total += dependency.nbytes + 1
+        number = dependency.holder
+        count_input(model, number, dependency.nbytes + 1)
+        number = dependency.more_holders
+        while number != NONE:
+            count_input(model, model.holders[number].worker, dependency.nbytes + 1)
+            number = model.holders[number].next
+    for i in range(model.touched.size()):
+        number = model.touched[i]
+        if model.heap_positions[number] >= 0 and (
+            best == NONE
+            or model.bytes_at[number] > model.bytes_at[best]
+            or (model.bytes_at[number] == model.bytes_at[best] and model.ranks[number] < model.ranks[best])
+        ):
+            best = number
+    least_cost = model.loads[least] + model.latency + (total - model.bytes_at[least]) / model.bandwidth
+    if best != NONE:
+        best_cost = model.loads[best] + (total - model.bytes_at[best]) / model.bandwidth
+    for i in range(model.touched.size()):
+        model.bytes_at[model.touched[i]] = 0
+    if best == NONE:
+        return enqueue(model, queue, slot)
+    worker = model.worker(best if best_cost <= least_cost else least)
+    give(model, slot, worker)
+    model.heap_update(worker)
+    return 0
+
+
+cdef inline int count_input(Model model, uint32_t number, uint64_t nbytes) except -1:
+    if model.bytes_at[number] == 0:
+        model.touched.push_back(number)
+    model.bytes_at[number] += nbytes
+    return 0
+
+
+# -- the queue --------------------------------------------------------------------------------------------------------
+
+cdef bint has_room(Model model, WorkerRecord worker, Prefix* prefix) noexcept:
+    if worker.n_processing < ceil(model.saturation * worker.nthreads):
+        return True
+    if prefix.duration < 0 or prefix.nbytes > model.bulky_bytes:
+        return False
+    return worker.occupancy < <int64_t>(model.prefill_seconds * 1e9) * worker.nthreads
+
+
+cdef int serve_queue(Model model, ReadyQueue queue) except -1:
+    """Give queued tasks to the least loaded workers, a contiguous share at a time, until the best one is full."""
+    cdef WorkerRecord worker
+    cdef uint64_t id, share, served
+    cdef uint32_t slot
+    while queue.size and not model.load_heap.empty():
+        worker = model.worker(model.load_heap[0])
+        share = queue.size // model.load_heap.size() + 1
+        served = 0
+        while served < share:
+            id = queue.pop_for(worker)
+            if id == 0:
+                break
+            slot = <uint32_t>id
+            if not has_room(model, worker, &model.prefixes[model.task(slot).prefix]):
+                enqueue(model, queue, slot)
+                break
+            give(model, slot, worker)
+            served += 1
+        if served == 0:
+            return 0
+        model.heap_update(worker)
+    return 0
+
+
+# -- lookahead --------------------------------------------------------------------------------------------------------
+
+cdef int send_ahead(Model model) except -1:
+    """Send tasks to the worker that is about to compute their last inputs; they may take their dependents along."""
+    cdef size_t i
+    cdef uint64_t id
+    cdef vector[uint64_t] chain
+    cdef Task* task
+    for i in range(model.assigned.size()):
+        chain.push_back(model.assigned[i])
+        follow(model, chain)
+    model.assigned.clear()
+    for i in range(model.may_go_ahead.size()):
+        id = model.may_go_ahead[i]
+        task = model.find(id)
+        if task != NULL and task.state == WAITING and try_ahead(model, <uint32_t>id):
+            chain.push_back(id)
+            follow(model, chain)
+    model.may_go_ahead.clear()
+    return 0
+
+
+cdef int follow(Model model, vector[uint64_t]& chain) except -1:
+    """Try the dependents of each task in `chain`, and the dependents of those that went."""
+    cdef Task* task
+    cdef Task* dependent
+    cdef uint64_t* dependents
+    cdef uint64_t id
+    cdef uint32_t i
+    while not chain.empty():
+        task = model.find(chain.back())
+        chain.pop_back()
+        if task == NULL or task.state != PROCESSING:
+            continue
+        dependents = model.dependents_of(task)
+        for i in range(task.dependents_size):
+            id = dependents[i]
+            dependent = model.find(id)
+            if dependent != NULL and dependent.state == WAITING and try_ahead(model, <uint32_t>id):
+                chain.push_back(id)
+    return 0
+
+
+cdef bint try_ahead(Model model, uint32_t slot) except -1:
+    """Send a WAITING task to the worker of all its unfinished inputs, if there is one and it has room for it."""
+    cdef Task* task = model.task(slot)
+    cdef Task* dependency
+    cdef uint32_t* dependencies = model.dependencies_of(task)
+    cdef uint32_t i, number = NONE
+    cdef WorkerRecord worker
+    if task.n_dependencies > MAX_AHEAD_INPUTS:
+        return False
+    for i in range(task.n_dependencies):
+        dependency = model.task(dependencies[i])
+        if dependency.state == MEMORY:
+            continue
+        if dependency.state != PROCESSING or dependency.flags & RETRACTING:
+            return False
+        if number != NONE and dependency.worker != number:
+            return False
+        number = dependency.worker
+    if number == NONE or model.heap_positions[number] < 0:
+        return False
+    worker = model.worker(number)
+    if not may_take_ahead(model, worker, task):
+        return False
+    ready_to_processing(model, slot, worker, True)
+    model.heap_update(worker)
+    return True
+
+
+cdef bint may_take_ahead(Model model, WorkerRecord worker, Task* task) except -1:
+    cdef Options options
+    cdef Prefix* prefix = &model.prefixes[task.prefix]
+    cdef size_t i
+    cdef double load = model.loads[worker.number]
+    if worker.n_ahead >= MAX_AHEAD:
+        return False
+    if (prefix.duration < 0 or prefix.nbytes > model.bulky_bytes) and worker.n_ahead > worker.nthreads:
+        return False
+    if load >= model.loads[model.load_heap[0]] + model.prefill_seconds and worker.n_processing > worker.nthreads:
+        return False
+    if task.options:
+        options = model.option(task.options)
+        if options.restricted:
+            for i in range(options.candidates.size()):
+                if options.candidates[i] == worker.number:
+                    return True
+            return options.loose
+    return True

@@ -1,0 +1,195 @@
+"""What workers send: DONE frames become transitions.
+
+Rows are applied in order. A row that does not name the current attempt of a task at its current worker is stale: it is
+counted, and data that the scheduler does not want is given back to be freed. Durations and sizes are averaged per
+prefix over the frame. May import: the scheduler's model and transitions.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libcpp.vector cimport vector
+
+from fastdist._core.codec.frames cimport (
+    DONE_ERRED,
+    DONE_FINISHED,
+    DONE_MISSING,
+    DONE_REPLICA,
+    DONE_RESCHEDULE,
+    DONE_RETRACT_REFUSED,
+    DONE_RETRACTED,
+    DONE_STARTED,
+    ColumnReader,
+)
+from fastdist._core.scheduler.model cimport (
+    AHEAD,
+    MEMORY,
+    PROCESSING,
+    RETRACTING,
+    SCATTERING,
+    STARTED,
+    Model,
+    Prefix,
+    Task,
+    WorkerRecord,
+)
+from fastdist._core.scheduler.transitions cimport (
+    any_to_erred,
+    memory_to_lost,
+    processing_to_memory,
+    processing_to_needed,
+    scattering_to_memory,
+    tell_free,
+)
+
+from fastdist.errors import FrameError
+
+cdef enum:
+    DONE_COLUMNS = 11
+    MAX_TYPES = 1 << 16
+
+
+cdef struct Row:
+    uint64_t id
+    uint32_t attempt
+    uint8_t status
+    uint64_t nbytes
+    float seconds
+    uint32_t type
+    const uint8_t* payload
+    uint32_t length
+
+
+cdef int take_done(Model model, WorkerRecord worker, object body) except -1:
+    """Apply a DONE frame of `worker`."""
+    cdef ColumnReader reader = ColumnReader(body, DONE_COLUMNS)
+    cdef uint32_t n = reader.n_rows, i
+    cdef const uint64_t* header = <const uint64_t*>reader.fixed(0, 1, 8)
+    cdef const uint64_t* ids = <const uint64_t*>reader.fixed(1, n, 8)
+    cdef const uint32_t* attempts = <const uint32_t*>reader.fixed(2, n, 4)
+    cdef const uint8_t* status = reader.fixed(3, n, 1)
+    cdef const uint64_t* sizes = <const uint64_t*>reader.fixed(4, n, 8)
+    cdef const float* seconds = <const float*>reader.fixed(5, n, 4)
+    cdef const uint32_t* types = <const uint32_t*>reader.fixed(6, n, 4)
+    cdef const uint32_t* offsets = reader.offsets(7, 8, n)
+    cdef vector[uint32_t] prefixes
+    cdef Row row
+    if header[0] != model.epoch:
+        model.stale_results += n
+        return 0
+    learn_types(model, worker, reader)
+    for i in range(n):
+        if status[i] > DONE_STARTED or types[i] >= worker.types.size() and status[i] == DONE_FINISHED:
+            raise FrameError(f"row {i} of a DONE frame has an unknown status or type")
+    for i in range(n):
+        row.id = ids[i]
+        row.attempt = attempts[i]
+        row.status = status[i]
+        row.nbytes = sizes[i]
+        row.seconds = seconds[i]
+        row.type = types[i]
+        row.payload = reader.starts[8] + offsets[i]
+        row.length = offsets[i + 1] - offsets[i]
+        take_row(model, worker, &row, prefixes)
+    learn_durations(model, prefixes)
+    model.heap_update(worker)
+    return 0
+
+
+cdef int learn_types(Model model, WorkerRecord worker, ColumnReader reader) except -1:
+    cdef uint64_t count = reader.length_of(9, 4)
+    cdef const uint32_t* offsets
+    cdef uint32_t i
+    if count == 0:
+        return 0
+    offsets = reader.offsets(9, 10, count - 1)
+    if worker.types.size() + count > MAX_TYPES:
+        raise FrameError(f"a worker names more than {MAX_TYPES} types of results")
+    for i in range(<uint32_t>count - 1):
+        worker.types.push_back(
+            model.type_number(<const char*>reader.starts[10] + offsets[i], offsets[i + 1] - offsets[i])
+        )
+    return 0
+
+
+cdef int take_row(Model model, WorkerRecord worker, Row* row, vector[uint32_t]& prefixes) except -1:
+    cdef Task* task = model.find(row.id)
+    if row.status == DONE_REPLICA:
+        return take_replica(model, worker, task, row)
+    if row.status == DONE_MISSING:
+        return take_missing(model, task, row)
+    if task == NULL or task.state != PROCESSING or task.worker != worker.number or task.attempt != row.attempt:
+        model.stale_results += 1
+        if row.status == DONE_FINISHED and not (task != NULL and model.is_held_by(task, worker.number)):
+            tell_free(model, worker, row.id)
+        return 0
+    if row.status == DONE_FINISHED or row.status == DONE_ERRED:
+        return take_outcome(model, worker, task, row, prefixes)
+    if row.status == DONE_STARTED:
+        task.flags |= STARTED
+    elif row.status == DONE_RETRACT_REFUSED:
+        if task.flags & RETRACTING:
+            task.flags &= ~RETRACTING
+            worker.n_retracting -= 1
+        task.flags |= STARTED
+    else:
+        processing_to_needed(model, <uint32_t>row.id, row.status == DONE_RESCHEDULE)
+    return 0
+
+
+cdef int take_outcome(Model model, WorkerRecord worker, Task* task, Row* row, vector[uint32_t]& prefixes) except -1:
+    cdef Prefix* prefix
+    if task.flags & AHEAD and task.waiting_on:
+        # Its inputs were computed again elsewhere, or never: the outcome belongs to another history.
+        model.stale_results += 1
+        return processing_to_needed(model, <uint32_t>row.id, True)
+    if row.status == DONE_ERRED:
+        if task.retries:
+            task.retries -= 1
+            return processing_to_needed(model, <uint32_t>row.id, True)
+        return any_to_erred(model, <uint32_t>row.id, row.payload, row.length)
+    prefix = &model.prefixes[task.prefix]
+    if prefix.recent_count == 0:
+        prefixes.push_back(task.prefix)
+    prefix.recent_count += 1
+    prefix.recent_seconds += row.seconds
+    prefix.recent_bytes += <double>row.nbytes
+    return processing_to_memory(model, <uint32_t>row.id, row.nbytes, worker.types[row.type], row.payload, row.length)
+
+
+cdef int take_replica(Model model, WorkerRecord worker, Task* task, Row* row) except -1:
+    if task != NULL and task.state == MEMORY:
+        return model.add_holder(task, worker.number)
+    if task != NULL and task.state == SCATTERING:
+        return scattering_to_memory(model, <uint32_t>row.id, worker.number, row.nbytes)
+    model.stale_results += 1
+    return tell_free(model, worker, row.id)
+
+
+cdef int take_missing(Model model, Task* task, Row* row) except -1:
+    """A worker did not have what it was believed to hold (`nbytes` is its number)."""
+    if task == NULL or task.state != MEMORY or row.nbytes >= model.heap_positions.size():
+        return 0
+    if model.remove_holder(task, <uint32_t>row.nbytes):
+        tell_free(model, model.worker(<uint32_t>row.nbytes), row.id)
+        if task.n_holders == 0:
+            memory_to_lost(model, <uint32_t>row.id)
+    return 0
+
+
+cdef int learn_durations(Model model, vector[uint32_t]& prefixes) except -1:
+    """Move each prefix's averages half way to those of the frame."""
+    cdef Prefix* prefix
+    cdef double seconds, nbytes
+    cdef size_t i
+    for i in range(prefixes.size()):
+        prefix = &model.prefixes[prefixes[i]]
+        seconds = prefix.recent_seconds / prefix.recent_count
+        nbytes = prefix.recent_bytes / prefix.recent_count
+        if not 0 <= seconds < 1e9:
+            seconds = 0.0
+        prefix.duration = seconds if prefix.duration < 0 else (prefix.duration + seconds) / 2
+        prefix.nbytes = nbytes if prefix.nbytes < 0 else (prefix.nbytes + nbytes) / 2
+        prefix.duration_class = model.class_of(prefix.duration)
+        prefix.recent_seconds = 0.0
+        prefix.recent_bytes = 0.0
+        prefix.recent_count = 0
+    return 0

@@ -1,0 +1,643 @@
+"""The transitions of the scheduler's task states.
+
+Each legal edge of `LEGAL` is one function, named after it; `needed` stands for WAITING or READY, whichever the inputs
+allow. A transition changes the records and leaves work behind - tasks that became ready, tasks that nobody may need any
+more, rows for workers and clients - and decides nothing: placement does. May import: the scheduler's model.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libcpp.vector cimport vector
+
+from fastdist._core.codec.frames cimport (
+    STATUS_ERRED,
+    STATUS_FINISHED,
+    STATUS_LOST,
+    STATUS_PENDING,
+)
+from fastdist._core.keys.canonical cimport decode_key_at
+from fastdist._core.scheduler.model cimport (
+    AHEAD,
+    ERRED,
+    INLINE,
+    MEMORY,
+    NO_WORKER,
+    NONE,
+    PROCESSING,
+    READY,
+    RELEASED,
+    RETRACTING,
+    SCATTERING,
+    STARTED,
+    WAITING,
+    ClientRecord,
+    Model,
+    Options,
+    Prefix,
+    Task,
+    WorkerRecord,
+)
+
+from fastdist._core.scheduler.reasons import Reason, reason_payload
+
+# The legal edges, as (start, finish): the source of the state diagram and of the checks in the tests.
+LEGAL = (
+    ("released", "waiting"),
+    ("released", "ready"),
+    ("released", "erred"),
+    ("waiting", "ready"),
+    ("waiting", "processing"),
+    ("waiting", "released"),
+    ("waiting", "erred"),
+    ("ready", "waiting"),
+    ("ready", "no_worker"),
+    ("ready", "processing"),
+    ("ready", "released"),
+    ("ready", "erred"),
+    ("no_worker", "ready"),
+    ("no_worker", "waiting"),
+    ("no_worker", "released"),
+    ("no_worker", "erred"),
+    ("processing", "waiting"),
+    ("processing", "ready"),
+    ("processing", "memory"),
+    ("processing", "released"),
+    ("processing", "erred"),
+    ("memory", "released"),
+    ("memory", "waiting"),
+    ("memory", "ready"),
+    ("memory", "erred"),
+    ("erred", "released"),
+    ("scattering", "memory"),
+    ("scattering", "released"),
+    ("scattering", "erred"),
+)
+
+
+cdef enum:
+    MAX_FRAME_BYTES = 1 << 26      # a frame that is larger is finished before the batch ends
+
+
+cdef inline bint is_needed_state(uint8_t state) noexcept nogil:
+    return state == WAITING or state == READY or state == NO_WORKER or state == PROCESSING
+
+
+# -- what clients are told --------------------------------------------------------------------------------------------
+
+cdef int report_to(Model model, uint32_t client_number, uint64_t id, Task* task, uint8_t status,
+                   const uint8_t* payload, uint32_t length) except -1:
+    """One STATE row for one client."""
+    cdef ClientRecord client = model.client(client_number)
+    cdef uint32_t type = task.type if task != NULL and status == STATUS_FINISHED else 0
+    cdef uint32_t index
+    if not client.alive:
+        return 0
+    if client.state.size(5) > MAX_FRAME_BYTES:
+        end_state_frame(client)
+    model.mark_client(client)
+    if client.state.n_rows == 0:
+        client.state.put_u32(4, 0)
+        client.state.put_u32(6, 0)
+    if status == STATUS_FINISHED and not client.inline_allowed:
+        length = 0
+    if model.reporting_error:
+        # A row without its error has that of the last row before it that has one.
+        if client.frame_error == model.reporting_error:
+            length = 0
+        client.frame_error = model.reporting_error
+    if client.frame_types.size() <= type:
+        client.frame_types.resize(type + 1)
+    index = client.frame_types[type]
+    if index == 0:
+        client.frame_type_list.push_back(type)
+        index = <uint32_t>client.frame_type_list.size()
+        client.frame_types[type] = index
+        client.state.put_piece(6, 7, model.type_names[type].data(), model.type_names[type].size())
+    client.state.put_u64(0, id)
+    client.state.put_u8(1, status)
+    client.state.put_u64(2, task.nbytes if task != NULL and status == STATUS_FINISHED else 0)
+    client.state.put_u32(3, index - 1)
+    client.state.put_piece(4, 5, payload, length)
+    client.state.n_rows += 1
+    return 0
+
+
+cdef int end_state_frame(ClientRecord client) except -1:
+    """Finish the STATE frame of a client."""
+    cdef size_t i
+    client.early.append(client.state.finish())
+    for i in range(client.frame_type_list.size()):
+        client.frame_types[client.frame_type_list[i]] = 0
+    client.frame_type_list.clear()
+    client.frame_error = 0
+    return 0
+
+
+cdef int report(Model model, Task* task, uint8_t status, const uint8_t* payload, uint32_t length) except -1:
+    """One STATE row for each client that wants the task."""
+    cdef uint32_t number
+    if task.want_client == NONE:
+        return 0
+    if task.want_id:
+        report_to(model, task.want_client, task.want_id, task, status, payload, length)
+    number = task.more_wants
+    while number != NONE:
+        if model.wants[number].id:
+            report_to(model, model.wants[number].client, model.wants[number].id, task, status, payload, length)
+        number = model.wants[number].next
+    return 0
+
+
+cdef int report_current(Model model, uint32_t slot, uint32_t client, uint64_t id) except -1:
+    """Tell a client that joins late what became of the task already."""
+    cdef Task* task = model.task(slot)
+    if task.state == MEMORY:
+        report_to(model, client, id, task, STATUS_FINISHED, NULL, 0)
+    elif task.state == ERRED:
+        model.reporting_error = model.errors[task.nbytes].serial
+        report_to(model, client, id, task, STATUS_ERRED, model.errors[task.nbytes].payload,
+                  model.errors[task.nbytes].length)
+        model.reporting_error = 0
+    return 0
+
+
+# -- edges ------------------------------------------------------------------------------------------------------------
+
+cdef int released_to_needed(Model model, uint32_t slot) except -1:
+    """RELEASED -> WAITING or READY, and so on for every input that has to be computed (again)."""
+    cdef vector[uint32_t] stack
+    cdef Task* task
+    cdef Task* dependency
+    cdef uint32_t* dependencies
+    cdef uint32_t i
+    cdef uint32_t erred
+    cdef vector[uint32_t] failed
+    stack.push_back(slot)
+    while not stack.empty():
+        slot = stack.back()
+        stack.pop_back()
+        task = model.task(slot)
+        if task.state != RELEASED:
+            continue
+        if task.function == NONE:
+            failed.push_back(slot)
+            continue
+        task.waiting_on = 0
+        erred = NONE
+        dependencies = model.dependencies_of(task)
+        for i in range(task.n_dependencies):
+            dependency = model.task(dependencies[i])
+            dependency.n_waiters += 1
+            if dependency.state != MEMORY:
+                task.waiting_on += 1
+                if dependency.state == RELEASED:
+                    stack.push_back(dependencies[i])
+                elif dependency.state == ERRED:
+                    erred = dependencies[i]
+        if task.waiting_on:
+            model.set_state(task, WAITING)
+            if erred != NONE:
+                failed.push_back(slot)
+        else:
+            model.set_state(task, READY)
+            model.became_ready.push_back(model.id_of(slot))
+    for i in range(failed.size()):
+        needed_to_erred_by_input(model, failed[i])
+    return 0
+
+
+cdef int needed_to_erred_by_input(Model model, uint32_t slot) except -1:
+    """A task cannot run: an input erred, or it is data that nobody holds any more."""
+    cdef Task* task = model.task(slot)
+    cdef Task* dependency
+    cdef bytes payload, copy
+    cdef uint32_t i
+    if task.state != RELEASED and not is_needed_state(task.state):
+        return 0
+    for i in range(task.n_dependencies):
+        dependency = model.task(model.dependencies_of(task)[i])
+        if dependency.state == ERRED:
+            copy = model.errors[dependency.nbytes].payload[:model.errors[dependency.nbytes].length]
+            return any_to_erred(model, slot, copy, <uint32_t>len(copy))
+    if task.function == NONE:
+        payload = lost_payload(model, task)
+        return any_to_erred(model, slot, payload, <uint32_t>len(payload))
+    return 0
+
+
+cdef bytes lost_payload(Model model, Task* task):
+    cdef uint32_t length
+    cdef const uint8_t* key = model.key_bytes(task, &length)
+    text = str(decode_key_at(key, length))
+    return reason_payload(
+        Reason.LOST_DATA,
+        f"the data of {text!r} was lost with the last worker that held it, and there is no task that could compute "
+        "it again; scatter it again",
+        key=text,
+    )
+
+
+cdef int input_came(Model model, Task* dependent, uint64_t id) except -1:
+    """One input of `dependent` is in memory now: WAITING -> READY with the last one."""
+    cdef WorkerRecord worker
+    if dependent.state == WAITING:
+        dependent.waiting_on -= 1
+        if dependent.waiting_on == 0:
+            model.set_state(dependent, READY)
+            model.became_ready.push_back(id)
+        elif dependent.n_dependencies <= 16:
+            model.may_go_ahead.push_back(id)
+    elif dependent.state == PROCESSING and dependent.waiting_on:
+        dependent.waiting_on -= 1
+        if dependent.waiting_on == 0 and dependent.flags & AHEAD:
+            dependent.flags &= ~AHEAD
+            worker = model.worker(dependent.worker)
+            worker.n_ahead -= 1
+    return 0
+
+
+cdef int ready_to_processing(Model model, uint32_t slot, WorkerRecord worker, bint ahead) except -1:
+    """READY (or, ahead of its inputs, WAITING) -> PROCESSING on `worker`: the RUN row is written."""
+    cdef Task* task = model.task(slot)
+    cdef Prefix* prefix = &model.prefixes[task.prefix]
+    cdef Options options
+    cdef size_t i
+    task.attempt += 1
+    task.worker = worker.number
+    task.flags &= ~(STARTED | RETRACTING | AHEAD)
+    task.duration_class = prefix.duration_class
+    if ahead:
+        task.flags |= AHEAD
+        worker.n_ahead += 1
+    worker.n_processing += 1
+    worker.occupancy += model.class_nanoseconds[task.duration_class]
+    if task.options:
+        options = model.option(task.options)
+        for i in range(options.needs.size()):
+            worker.used[options.needs[i].resource] += options.needs[i].amount
+    model.link(worker, slot)
+    model.set_state(task, PROCESSING)
+    write_run_row(model, slot, worker)
+    return 0
+
+
+cdef int write_run_row(Model model, uint32_t slot, WorkerRecord worker) except -1:
+    cdef Task* task = model.task(slot)
+    cdef Task* dependency
+    cdef uint32_t* dependencies = model.dependencies_of(task)
+    cdef uint32_t length, i, holder
+    cdef const uint8_t* data
+    cdef double priority = 0.0
+    cdef uint8_t flags = 0
+    if task.options:
+        priority = model.option(task.options).priority
+    if worker.run.size(9) > MAX_FRAME_BYTES:
+        worker.early.append(worker.run.finish())
+    if worker.run.n_rows == 0:
+        worker.run.put_u64(0, model.epoch)
+        worker.run.put_u32(6, 0)
+        worker.run.put_u32(8, 0)
+        worker.run.put_u32(10, 0)
+        worker.run.put_u32(13, 0)
+        worker.run.put_u32(18, 0)
+        worker.run.put_u32(21, 0)
+        worker.run.put_u32(24, 0)
+        model.mark_worker(worker)
+    worker.run.put_u64(1, model.id_of(slot))
+    worker.run.put_u32(2, task.attempt)
+    worker.run.put_u32(3, task.function)
+    worker.run.put_f64(4, priority)
+    worker.run.put_u64(5, (<uint64_t>task.submission << 32) | task.order)
+    data = model.key_bytes(task, &length)
+    worker.run.put_piece(6, 7, data, length)
+    data = model.argument_bytes(task, &length)
+    worker.run.put_piece(8, 9, data, length)
+    for i in range(task.n_dependencies):
+        dependency = model.task(dependencies[i])
+        worker.run.put_u64(11, model.id_of(dependencies[i]))
+        worker.run.put_u64(12, dependency.nbytes if dependency.state == MEMORY else 0)
+        if dependency.n_holders:
+            worker.run.put_u32(14, dependency.holder)
+            tell_address(model, worker, dependency.holder)
+            holder = dependency.more_holders
+            while holder != NONE:
+                worker.run.put_u32(14, model.holders[holder].worker)
+                tell_address(model, worker, model.holders[holder].worker)
+                holder = model.holders[holder].next
+        worker.run.put_u32(13, <uint32_t>(worker.run.size(14) >> 2))
+    worker.run.put_u32(10, <uint32_t>(worker.run.size(11) >> 3))
+    if task.flags & INLINE:
+        flags |= 1
+    if task.flags & AHEAD:
+        flags |= 2
+    worker.run.put_u8(15, flags)
+    worker.run.put_u32(16, tell_options(model, worker, task.options))
+    tell_function(model, worker, task.function)
+    worker.run.n_rows += 1
+    return 0
+
+
+cdef inline int tell_function(Model model, WorkerRecord worker, uint32_t number) except -1:
+    if number >= worker.knows_function.size():
+        worker.knows_function.resize(number + 1)
+    if not worker.knows_function[number]:
+        worker.knows_function[number] = True
+        worker.run.put_u32(17, number)
+        worker.run.put_piece(18, 19, model.functions[number].payload, model.functions[number].length)
+    return 0
+
+
+cdef inline uint32_t tell_options(Model model, WorkerRecord worker, uint32_t number) except? NONE:
+    cdef bytes text
+    if number == 0:
+        return 0
+    text = model.option(number).for_worker
+    if not text:
+        return 0
+    if number >= worker.knows_options.size():
+        worker.knows_options.resize(number + 1)
+    if not worker.knows_options[number]:
+        worker.knows_options[number] = True
+        worker.run.put_u32(20, number)
+        worker.run.put_piece(21, 22, <const char*>text, len(text))
+    return number
+
+
+cdef inline int tell_address(Model model, WorkerRecord worker, uint32_t number) except -1:
+    cdef bytes address
+    if number >= worker.knows_address.size():
+        worker.knows_address.resize(number + 1)
+    if not worker.knows_address[number] and number != worker.number:
+        worker.knows_address[number] = True
+        address = model.worker(number).address_bytes
+        worker.run.put_u32(23, number)
+        worker.run.put_piece(24, 25, <const char*>address, len(address))
+    return 0
+
+
+cdef int leave_worker(Model model, uint32_t slot) except -1:
+    """Undo the bookings of a PROCESSING task at its worker."""
+    cdef Task* task = model.task(slot)
+    cdef WorkerRecord worker = model.worker(task.worker)
+    cdef Options options
+    cdef size_t i
+    model.unlink(worker, slot)
+    worker.n_processing -= 1
+    worker.occupancy -= model.class_nanoseconds[task.duration_class]
+    if task.flags & AHEAD:
+        worker.n_ahead -= 1
+    if task.flags & RETRACTING:
+        worker.n_retracting -= 1
+    if task.options:
+        options = model.option(task.options)
+        for i in range(options.needs.size()):
+            worker.used[options.needs[i].resource] -= options.needs[i].amount
+    task.flags &= ~(AHEAD | STARTED | RETRACTING)
+    task.worker = NONE
+    model.mark_worker(worker)
+    return 0
+
+
+cdef int tell_free(Model model, WorkerRecord worker, uint64_t id) except -1:
+    """Have `worker` forget a task and drop its data."""
+    if worker.alive:
+        if worker.free.size(0) == 0:
+            worker.free.put_u64(0, model.epoch)
+        worker.free.put_u64(1, id)
+        worker.free.n_rows += 1
+        model.mark_worker(worker)
+    return 0
+
+
+cdef int processing_to_memory(Model model, uint32_t slot, uint64_t nbytes, uint32_t type,
+                              const uint8_t* inline_bytes, uint32_t inline_length) except -1:
+    """PROCESSING -> MEMORY: the inputs lose a waiter, the dependents may become ready."""
+    cdef Task* task = model.task(slot)
+    cdef uint32_t worker = task.worker
+    leave_worker(model, slot)
+    task.nbytes = nbytes
+    task.type = type
+    model.set_state(task, MEMORY)
+    model.add_holder(task, worker)
+    drop_waiter_of_inputs(model, task)
+    tell_dependents(model, task)
+    report(model, task, STATUS_FINISHED, inline_bytes, inline_length)
+    if task.n_waiters == 0 and task.want_client == NONE:
+        model.to_check.push_back(model.id_of(slot))
+    return 0
+
+
+cdef int drop_waiter_of_inputs(Model model, Task* task) except -1:
+    cdef uint32_t* dependencies = model.dependencies_of(task)
+    cdef Task* dependency
+    cdef uint32_t i
+    for i in range(task.n_dependencies):
+        dependency = model.task(dependencies[i])
+        dependency.n_waiters -= 1
+        if dependency.n_waiters == 0 and dependency.want_client == NONE:
+            model.to_check.push_back(model.id_of(dependencies[i]))
+    return 0
+
+
+cdef int tell_dependents(Model model, Task* task) except -1:
+    cdef uint64_t* dependents = model.dependents_of(task)
+    cdef Task* dependent
+    cdef uint32_t i
+    for i in range(task.dependents_size):
+        dependent = model.find(dependents[i])
+        if dependent != NULL:
+            input_came(model, dependent, dependents[i])
+    return 0
+
+
+cdef int scattering_to_memory(Model model, uint32_t slot, uint32_t worker, uint64_t nbytes) except -1:
+    """SCATTERING -> MEMORY: the first worker has stored what a client sent."""
+    cdef Task* task = model.task(slot)
+    task.nbytes = nbytes
+    model.set_state(task, MEMORY)
+    model.add_holder(task, worker)
+    tell_dependents(model, task)
+    report(model, task, STATUS_FINISHED, NULL, 0)
+    if task.n_waiters == 0 and task.want_client == NONE:
+        model.to_check.push_back(model.id_of(slot))
+    return 0
+
+
+cdef int processing_to_needed(Model model, uint32_t slot, bint tell_worker) except -1:
+    """PROCESSING -> READY or WAITING: the attempt is over without an outcome."""
+    cdef Task* task = model.task(slot)
+    if tell_worker:
+        tell_free(model, model.worker(task.worker), model.id_of(slot))
+    withdraw_ahead(model, slot)
+    leave_worker(model, slot)
+    if task.waiting_on:
+        model.set_state(task, WAITING)
+    else:
+        model.set_state(task, READY)
+        model.became_ready.push_back(model.id_of(slot))
+    return 0
+
+
+cdef int withdraw_ahead(Model model, uint32_t slot) except -1:
+    """Take back, transitively, the dependents that were sent ahead to the worker that was to compute `slot`."""
+    cdef vector[uint32_t] stack
+    cdef Task* task
+    cdef Task* dependent
+    cdef uint64_t* dependents
+    cdef uint32_t i
+    stack.push_back(slot)
+    while not stack.empty():
+        task = model.task(stack.back())
+        stack.pop_back()
+        dependents = model.dependents_of(task)
+        for i in range(task.dependents_size):
+            dependent = model.find(dependents[i])
+            if dependent != NULL and dependent.state == PROCESSING and dependent.flags & AHEAD:
+                tell_free(model, model.worker(dependent.worker), dependents[i])
+                leave_worker(model, <uint32_t>dependents[i])
+                model.set_state(dependent, WAITING)
+                stack.push_back(<uint32_t>dependents[i])
+    return 0
+
+
+cdef int any_to_erred(Model model, uint32_t slot, const uint8_t* payload, uint32_t length) except -1:
+    """The task and everything that needs it -> ERRED, with the same error."""
+    cdef uint32_t error = model.new_error(payload, length)
+    cdef vector[uint32_t] stack
+    cdef Task* task
+    cdef uint64_t* dependents
+    cdef Task* dependent
+    cdef uint32_t i
+    stack.push_back(slot)
+    model.errors[error].n_tasks += 1
+    while not stack.empty():
+        slot = stack.back()
+        stack.pop_back()
+        task = model.task(slot)
+        if task.state == ERRED or task.state == MEMORY:
+            continue
+        if task.state == PROCESSING:
+            tell_free(model, model.worker(task.worker), model.id_of(slot))
+            leave_worker(model, slot)
+        if task.state != RELEASED and task.state != SCATTERING:
+            drop_waiter_of_inputs(model, task)
+        model.set_state(task, ERRED)
+        task.nbytes = error
+        model.errors[error].n_tasks += 1
+        model.reporting_error = model.errors[error].serial
+        report(model, task, STATUS_LOST if task.function == NONE else STATUS_ERRED, model.errors[error].payload,
+               model.errors[error].length)
+        model.reporting_error = 0
+        if task.n_waiters == 0 and task.want_client == NONE:
+            model.to_check.push_back(model.id_of(slot))
+        dependents = model.dependents_of(task)
+        for i in range(task.dependents_size):
+            dependent = model.find(dependents[i])
+            if dependent != NULL and is_needed_state(dependent.state):
+                stack.push_back(<uint32_t>dependents[i])
+    model.release_error(error)
+    return 0
+
+
+cdef int memory_to_lost(Model model, uint32_t slot) except -1:
+    """MEMORY without a holder: computed again if anyone needs it, else RELEASED."""
+    cdef Task* task = model.task(slot)
+    cdef Task* dependent
+    cdef uint64_t* dependents = model.dependents_of(task)
+    cdef uint32_t i
+    cdef uint64_t id = model.id_of(slot)
+    task.nbytes = 0
+    model.set_state(task, RELEASED)
+    for i in range(task.dependents_size):
+        dependent = model.find(dependents[i])
+        if dependent == NULL or not is_needed_state(dependent.state):
+            continue
+        dependent.waiting_on += 1
+        if dependent.state == READY or dependent.state == NO_WORKER:
+            model.set_state(dependent, WAITING)
+    if task.n_waiters or task.want_client != NONE:
+        if task.function != NONE:
+            report(model, task, STATUS_PENDING, NULL, 0)
+        released_to_needed(model, slot)
+    else:
+        model.to_check.push_back(id)
+    return 0
+
+
+# -- what nobody needs any more ---------------------------------------------------------------------------------------
+
+cdef int memory_to_released(Model model, uint32_t slot) except -1:
+    cdef Task* task = model.task(slot)
+    cdef uint64_t id = model.id_of(slot)
+    cdef uint32_t worker
+    while task.n_holders:
+        worker = task.holder
+        tell_free(model, model.worker(worker), id)
+        model.remove_holder(task, worker)
+    task.nbytes = 0
+    model.set_state(task, RELEASED)
+    return 0
+
+
+cdef int needed_to_released(Model model, uint32_t slot) except -1:
+    cdef Task* task = model.task(slot)
+    if task.state == PROCESSING:
+        tell_free(model, model.worker(task.worker), model.id_of(slot))
+        leave_worker(model, slot)
+    drop_waiter_of_inputs(model, task)
+    task.waiting_on = 0
+    model.set_state(task, RELEASED)
+    return 0
+
+
+cdef int erred_to_released(Model model, uint32_t slot) except -1:
+    cdef Task* task = model.task(slot)
+    model.release_error(<uint32_t>task.nbytes)
+    task.nbytes = 0
+    model.set_state(task, RELEASED)
+    return 0
+
+
+cdef int released_to_forgotten(Model model, uint32_t slot) except -1:
+    """The record goes; its inputs may go after it."""
+    cdef Task* task = model.task(slot)
+    cdef uint32_t* dependencies = model.dependencies_of(task)
+    cdef Task* dependency
+    cdef uint32_t i, length
+    cdef const uint8_t* key
+    for i in range(task.n_dependencies):
+        dependency = model.task(dependencies[i])
+        dependency.n_dependents -= 1
+        if dependency.n_dependents == 0 and dependency.want_client == NONE:
+            model.to_check.push_back(model.id_of(dependencies[i]))
+    key = model.key_bytes(task, &length)
+    model.keys.remove(model.keys.hash(key, length), slot)
+    if task.function != NONE:
+        model.functions[task.function].n_tasks -= 1
+        model.release_function(task.function)
+    model.release_options(task.options)
+    model.prefixes[task.prefix].n_alive -= 1
+    model.free_task(slot)
+    return 0
+
+
+cdef int release_unneeded(Model model) except -1:
+    """Release, and forget where nothing depends on them, the tasks on the list that nobody wants or waits for."""
+    cdef uint64_t id
+    cdef uint32_t slot
+    cdef Task* task
+    while not model.to_check.empty():
+        id = model.to_check.back()
+        model.to_check.pop_back()
+        task = model.find(id)
+        if task == NULL or task.want_client != NONE or task.n_waiters:
+            continue
+        slot = <uint32_t>id
+        if task.state == MEMORY:
+            memory_to_released(model, slot)
+        elif task.state == ERRED:
+            erred_to_released(model, slot)
+        elif task.state != RELEASED and task.state != SCATTERING:
+            needed_to_released(model, slot)
+        if task.n_dependents == 0:
+            released_to_forgotten(model, slot)
+    return 0

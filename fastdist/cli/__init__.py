@@ -1,0 +1,4 @@
+"""The daemons: `fastdist-scheduler` and `fastdist-worker`.
+
+May import: every layer below.
+"""

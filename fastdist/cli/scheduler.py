@@ -1,0 +1,96 @@
+"""`fastdist-scheduler`: run a scheduler until it is told to end.
+
+May import: every layer below `cli`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import resource
+import sys
+
+from fastdist.cli.common import (
+    Switch,
+    choose_token,
+    make_parser,
+    pid_file,
+    refuse_unbuilt,
+    run_daemon,
+    seconds,
+    start_logging,
+    until_stopped,
+)
+from fastdist.comm.token import Token
+
+logger = logging.getLogger("fastdist.scheduler")
+
+DEFAULT_PORT = 8786
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of the scheduler."""
+    options = make_parser("fastdist-scheduler", "Run a fastdist scheduler.")
+    options.add_argument("--port", type=int, default=DEFAULT_PORT, help="port to listen on, 0 for any (8786)")
+    options.add_argument("--idle-timeout", type=seconds, help="close after so long without work, as 10m")
+    options.add_argument("--jupyter", action=Switch, help="not built yet")
+    options.add_argument("--show", action=Switch, help="deprecated, without effect")
+    options.add_argument("--use-xheaders", action=Switch, help="deprecated, without effect")
+    options.add_argument("preload_argv", nargs="*", help="arguments of --preload; not built yet")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the daemon; returns its exit code."""
+    command_line = parser()
+    options = command_line.parse_args(arguments)
+    refuse_unbuilt(command_line, options, "jupyter", "preload_argv")
+    start_logging()
+    token = choose_token(command_line, options)
+    _raise_limits()
+
+    async def serve(stop: asyncio.Future[str]) -> int:
+        return await _serve(options, token, stop)
+
+    try:
+        with pid_file(options.pid_file):
+            return run_daemon(serve)
+    except OSError as error:
+        logger.error("%s", error)
+        return 1
+
+
+async def _serve(options: argparse.Namespace, token: Token | None, stop: asyncio.Future[str]) -> int:
+    from fastdist.scheduler.scheduler import Scheduler
+
+    scheduler = Scheduler(
+        host=options.host or None,
+        port=options.port,
+        protocol="tcp",
+        interface=options.interface,
+        token=token,
+        insecure=options.insecure,
+        idle_timeout=options.idle_timeout,
+        scheduler_file=options.scheduler_file,
+    )
+    await scheduler
+    logger.info("Scheduler at:   %s", scheduler.address)
+    reason = await until_stopped(stop, scheduler.finished())
+    await scheduler.close(reason=reason or "the scheduler closed")
+    logger.info("Stopped scheduler at %s", scheduler.address)
+    return 0
+
+
+def _raise_limits() -> None:
+    """Room for many connections, and fewer garbage collections for a process full of long-lived objects."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max(soft, hard // 2)
+    if hard != resource.RLIM_INFINITY and wanted > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    gc.set_threshold(*(3 * threshold for threshold in gc.get_threshold()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""Future: the handle of one task's result.
+
+Compiled for one reason: a class made by Python is always tracked by the garbage collector, and a million tracked
+futures make every collection slow. All that it does is ask its client. May import: `_core`, `errors`, `context`.
+"""
+
+cimport cython
+
+from fastdist._core.client.futures cimport FutureSlot, FutureTable
+
+from fastdist._core.keys.canonical import decode_key, encode_key
+
+STATUS_NAMES = ("pending", "finished", "error", "cancelled", "lost")
+
+
+@cython.no_gc
+@cython.final
+cdef class Future(FutureSlot):
+    """The result of a task that runs, or ran, somewhere in the cluster.
+
+    Futures come from `Client.submit`, `map`, `scatter` and `get`. `Future(key)` makes one for a task that exists
+    already. When the last Future of a task goes, the cluster may forget its result.
+
+    Parameters
+    ----------
+    key : str, bytes, int, float or tuple
+        The key of the task.
+    client : Client, optional
+        The client to ask; by default the current one, if there is one.
+
+    Examples
+    --------
+    >>> future = client.submit(sum, [1, 2, 3])
+    >>> future.result()
+    6
+    """
+
+    # How graphs and keys recognise a future of any library.
+    __dask_future__ = True
+
+    def __init__(self, key, client=None):
+        if client is None:
+            client = find_current_client()
+        if client is None:
+            self.kept_key = encode_key(key)
+        else:
+            self._bind(client, encode_key(key))
+
+    cdef object _bind(self, object client, bytes key):
+        cdef FutureSlot bound = client._reference(key)
+        cdef FutureTable table = bound.table
+        self.kept_key = None
+        self.table = table
+        self.id = bound.id
+        table.hold(self.id)
+
+    def bind_client(self, client) -> None:
+        """Attach a Future that was made without a client to one. Does nothing if it is attached already."""
+        if self.table is None:
+            self._bind(client, self.kept_key)
+
+    @property
+    def key(self):
+        """The key of the task."""
+        return decode_key(self.key_bytes)
+
+    @property
+    def client(self):
+        """The client that this future belongs to, or None."""
+        return None if self.table is None else self.table.client
+
+    @property
+    def executor(self):
+        """The same as `client`."""
+        return self.client
+
+    @property
+    def status(self) -> str | None:
+        """`pending`, `finished`, `error`, `cancelled` or `lost`; None without a client."""
+        return None if self.table is None else STATUS_NAMES[self.state]
+
+    @property
+    def type(self):
+        """The type of the result: the class if this process has it loaded, else its name; None if not known."""
+        return self._client()._type_of(self.type_name)
+
+    def done(self) -> bool:
+        """Whether the task ended, well or not."""
+        return self.status in ("finished", "error", "cancelled")
+
+    def cancelled(self) -> bool:
+        """Whether the task was cancelled."""
+        return self.status == "cancelled"
+
+    def result(self, timeout=None):
+        """Wait for the task and return its result.
+
+        Parameters
+        ----------
+        timeout : number or str, optional
+            Seconds, or a text such as "500 ms"; without it there is no limit.
+
+        Raises
+        ------
+        TimeoutError
+            If it does not end in time; the task goes on.
+        FutureCancelledError
+            If the task was cancelled.
+        Exception
+            Whatever the task raised, with the traceback of the worker.
+        """
+        return self._client()._result_of(self, timeout)
+
+    def exception(self, timeout=None):
+        """Wait for the task and return the exception that it raised, or None. Parameters and errors as of `result`."""
+        return self._client()._exception_of(self, timeout)
+
+    def traceback(self, timeout=None):
+        """Wait for the task and return the traceback of its exception, or None. Parameters and errors as of `result`."""
+        return self._client()._traceback_of(self, timeout)
+
+    def add_done_callback(self, fn) -> None:
+        """Have `fn(future)` called when the task is done, on a thread for such callbacks."""
+        self._client()._add_done_callback(self, fn)
+
+    def cancel(self, reason=None, msg=None, **kwargs):
+        """Cancel the task; see `Client.cancel`."""
+        return self._client().cancel([self], reason=reason, msg=msg, **kwargs)
+
+    def release(self) -> None:
+        """Give up this reference now instead of when the object goes."""
+        self.give_up()
+
+    def _client(self):
+        if self.table is None:
+            raise RuntimeError(
+                f"{self!r} has no client: make one in this process first, or give it one with bind_client"
+            )
+        return self.table.client
+
+    def __await__(self):
+        return self._client()._result_async(self).__await__()
+
+    def __reduce__(self):
+        return Future, (self.key,)
+
+    @property
+    def __fastdist_key__(self):
+        return self.key
+
+    def __dask_tokenize__(self):
+        return ("fastdist.Future", self.key)
+
+    @classmethod
+    def __class_getitem__(cls, item):
+        from types import GenericAlias
+
+        return GenericAlias(cls, item)
+
+    def __repr__(self) -> str:
+        if not self.key_bytes:
+            return "<Future: unbound>"
+        details = f"type: {self.type_name}, " if self.type_name else ""
+        return f"<Future: {self.status}, {details}key: {self.key}>"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        rows = [("Future", str(self.key)), ("status", str(self.status))]
+        if self.type_name:
+            rows.append(("type", self.type_name))
+        if self.status == "finished":
+            rows.append(("size", f"{self.size} bytes"))
+        cells = "".join(f"<tr><th style='text-align: left'>{name}</th><td>{escape(text)}</td></tr>" for name, text in rows)
+        return f"<table>{cells}</table>"
+
+
+def find_current_client():
+    """The client that a Future made here and now belongs to, or None."""
+    from fastdist.client.current import find_client
+
+    return find_client()

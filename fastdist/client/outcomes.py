@@ -1,0 +1,99 @@
+"""What became of a task, as an exception. May import: `_core`, `protocol`, `errors`."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import Any
+
+import msgpack
+
+from fastdist._core.client.futures import FutureTable
+from fastdist._core.codec.frames import TaskStatus
+from fastdist.client.future import Future
+from fastdist.errors import FrameError, FutureCancelledError
+from fastdist.protocol.failures import load_failure
+
+
+class Outcomes:
+    """The exceptions of the tasks of a client; each is loaded once, when it is first asked for.
+
+    Attributes
+    ----------
+    default_reason, default_message : str, str or None
+        Why a future is cancelled of which the scheduler said nothing.
+    """
+
+    def __init__(self, table: FutureTable):
+        self._table = table
+        self._lock = threading.Lock()
+        self._reasons: dict[int, tuple[str, str | None]] = {}
+        self.default_reason = "unknown"
+        self.default_message: str | None = None
+
+    def error_of(self, future: Future) -> BaseException | None:
+        """The exception of a failed or cancelled future; None of any other."""
+        state = future.state
+        if state == TaskStatus.STATUS_CANCELLED:
+            return self.cancelled_error(future)
+        if state == TaskStatus.STATUS_ERRED:
+            return self._loaded(future)[0]
+        return None
+
+    def traceback_of(self, future: Future) -> TracebackType | None:
+        """The traceback of the exception that a task raised, or None."""
+        return self._loaded(future)[1] if future.state == TaskStatus.STATUS_ERRED else None
+
+    def raise_error(self, future: Future) -> None:
+        """Raise the exception of a failed or cancelled future, with the traceback that it came with."""
+        error = self.error_of(future)
+        if error is None:
+            return
+        # Raising adds frames to the traceback: start from the original each time.
+        raise error.with_traceback(self.traceback_of(future))
+
+    def _loaded(self, future: Future) -> tuple[BaseException, TracebackType | None]:
+        errors: dict[int, Any] = self._table.errors
+        found = errors.get(future.id)
+        if found is None:
+            payload = future.payload
+            if payload is None:
+                error: BaseException = RuntimeError(f"the task {future.key!r} failed; no details arrived")
+            else:
+                error = load_failure(payload)
+            with self._lock:
+                found = errors.setdefault(future.id, (error, error.__traceback__))
+        return found
+
+    def set_reason(self, future: Future, reason: str, message: str | None) -> None:
+        """Remember why a future was cancelled by this client."""
+        self._table.errors[future.id] = (reason, message)
+
+    def cancelled_error(self, future: Future) -> FutureCancelledError:
+        """The error for a cancelled future."""
+        known = self._table.errors.get(future.id)
+        if known is not None and isinstance(known[0], str):
+            reason, message = known
+        else:
+            reason, message = parse_reason(future.payload) or (self.default_reason, self.default_message)
+        return FutureCancelledError(future.key, reason, message)
+
+
+def parse_reason(payload: bytes | None) -> tuple[str, str | None] | None:
+    """Reason and message of a cancelled task, or None if none was sent.
+
+    Raises
+    ------
+    FrameError
+        If the payload is no msgpack map.
+    """
+    if not payload:
+        return None
+    try:
+        fields = msgpack.unpackb(payload)
+    except ValueError as error:
+        raise FrameError(f"the reason of a cancelled task cannot be read: {error}") from error
+    if not isinstance(fields, dict):
+        raise FrameError("the reason of a cancelled task is no map")
+    message = fields.get("message")
+    return str(fields.get("reason", "unknown")), None if message is None else str(message)

@@ -1,0 +1,275 @@
+"""From `submit`, `map` and `get` to TASKS frames. May import: `_core`, `protocol`, `errors`."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import Any
+
+from fastdist._core.client.batch import INLINE, NO_OPTIONS, WANTED, TaskBatch
+from fastdist._core.client.futures import FutureTable
+from fastdist._core.keys.canonical import encode_key
+from fastdist._core.keys.hash import KeyMaker, function_name
+from fastdist.client.future import Future
+from fastdist.client.graph import FlatGraph, Input
+from fastdist.client.options import unique
+from fastdist.protocol.arguments import pickle_arguments
+from fastdist.protocol.functions import FunctionCache
+
+#: Functions that the scheduler is trusted to keep for one client; beyond it the least recently used is dropped.
+SENT_FUNCTIONS = 2_000
+
+
+class SentFunctions:
+    """Remembers which functions the scheduler has from this client; used under the submission lock only."""
+
+    def __init__(self, limit: int = SENT_FUNCTIONS):
+        self._limit = limit
+        self._sent: OrderedDict[bytes, None] = OrderedDict()
+        self._dropped: list[bytes] = []
+
+    def is_new(self, digest: bytes) -> bool:
+        """Whether the pickle of this function has to be sent (it counts as sent from then on)."""
+        if digest in self._sent:
+            self._sent.move_to_end(digest)
+            return False
+        self._sent[digest] = None
+        if len(self._sent) > self._limit:
+            self._dropped.append(self._sent.popitem(last=False)[0])
+        return True
+
+    @property
+    def has_dropped(self) -> bool:
+        """Whether `take_dropped` would give anything."""
+        return bool(self._dropped)
+
+    def take_dropped(self) -> bytes:
+        """The hashes that the scheduler may forget, back to back."""
+        dropped, self._dropped = self._dropped, []
+        # One that came back in the meantime is in use.
+        return b"".join(digest for digest in dropped if digest not in self._sent)
+
+    def clear(self) -> None:
+        """Forget everything: the scheduler is another one."""
+        self._sent.clear()
+        self._dropped.clear()
+
+
+class Submitter:
+    """Makes tasks out of calls, one batch per call.
+
+    Parameters
+    ----------
+    table : FutureTable
+        Where the futures live.
+    send : callable
+        Sends the body of a TASKS frame; from any thread.
+    """
+
+    def __init__(self, table: FutureTable, send: Callable[[bytes], None]):
+        self.table = table
+        self.lock = threading.RLock()
+        self.sent_functions = SentFunctions()
+        self._send = send
+        self._functions = FunctionCache()
+        self._submissions = itertools.count(1)
+
+    def new_batch(self, fifo_timeout: float) -> TaskBatch:
+        """A batch for one submission; whoever makes it must `finish` or `abort` it."""
+        return TaskBatch(
+            self.table,
+            self._send,
+            self.lock,
+            pickle_arguments,
+            self.sent_functions.is_new,
+            next(self._submissions),
+            max(0, int(fifo_timeout * 1e6)),
+        )
+
+    def add_function(self, batch: TaskBatch, function: Callable[..., Any]) -> int:
+        """Make a function known to a batch, pickled if need be; its number."""
+        serialized = self._functions.serialize_function(function)
+        return batch.add_function(serialized.hash, serialized.payload)
+
+    def submit(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        key: Any,
+        pure: bool,
+        options: bytes | None,
+        fifo_timeout: float,
+    ) -> Future:
+        """One task; see `Client.submit`."""
+        key_bytes = None
+        if key is not None:
+            key_bytes = encode_key(key)
+        elif pure:
+            key_bytes = KeyMaker(function, kwargs).key(args)
+        if key_bytes is None:
+            key_bytes = encode_key(f"{function_name(function)}-{uuid.uuid4()}")
+        known = self.table.future(self.table.find_key(key_bytes))
+        if known is not None:
+            return known
+        batch = self.new_batch(fifo_timeout)
+        try:
+            number = self.add_function(batch, function)
+            if options is None:
+                future = batch.add(key_bytes, number, args, kwargs)
+            else:
+                future = batch.add(key_bytes, number, args, kwargs, batch.add_options(options))
+            batch.finish()
+        except BaseException:
+            batch.abort()
+            raise
+        return future
+
+    def reference(self, key_bytes: bytes) -> Future:
+        """A future of a task that exists already."""
+        known = self.table.future(self.table.find_key(key_bytes))
+        if known is not None:
+            return known
+        batch = self.new_batch(0)
+        try:
+            future = batch.add_reference(key_bytes)
+            batch.finish()
+        except BaseException:
+            batch.abort()
+            raise
+        return future
+
+    def map(
+        self,
+        function: Callable[..., Any],
+        iterables: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        key: Any,
+        pure: bool,
+        options: bytes | None,
+        fifo_timeout: float,
+        batch_size: int | None,
+    ) -> list[Future]:
+        """One task per row; see `Client.map`."""
+        check_iterables(iterables)
+        expected = min(len(iterable) for iterable in iterables)
+        make_key, make_other_key = self._key_makers(function, kwargs, key, pure, expected)
+        rows: Iterator[tuple[Any, ...]] = zip(*iterables)  # noqa: B905 (the shortest one counts)
+        if not batch_size or batch_size <= 1 or expected <= batch_size:
+            return self._map_batch(function, rows, expected, make_key, make_other_key, kwargs, options, fifo_timeout)
+        futures: list[Future] = []
+        for start in range(0, expected, batch_size):
+            part = itertools.islice(rows, batch_size)
+            size = min(batch_size, expected - start)
+            futures += self._map_batch(function, part, size, make_key, make_other_key, kwargs, options, fifo_timeout)
+        return futures
+
+    def submit_graph(self, graph: FlatGraph, *, options: bytes | None, fifo_timeout: float) -> list[Future]:
+        """The tasks of a graph; the futures of its outputs, in their order."""
+        externals = [graph.futures.get(key) or self.reference(encode_key(key)) for key in graph.externals]
+        n = len(graph)
+        wanted = set(graph.outputs)
+        futures: dict[int, Future] = {n + i: future for i, future in enumerate(externals)}
+        ids = [0] * n + [future.id for future in externals]
+        numbers: dict[int, int] = {}
+        batch = self.new_batch(fifo_timeout)
+        try:
+            option = NO_OPTIONS if options is None else batch.add_options(options)
+            for row in range(n):
+                function = graph.functions[row]
+                number = numbers.get(id(function))
+                if number is None:
+                    number = numbers[id(function)] = self.add_function(batch, function)
+                ids[row] = batch.add_row(
+                    graph.key_bytes[row],
+                    number,
+                    graph.args[row],
+                    graph.kwargs[row],
+                    Input,
+                    [ids[each] for each in graph.dependencies[row]],
+                    option,
+                    WANTED | INLINE if row in wanted else 0,
+                    n - row,
+                )
+                if row in wanted:
+                    futures[row] = batch.future(ids[row])
+            batch.finish()
+        except BaseException:
+            batch.abort()
+            raise
+        return [futures[number] for number in graph.outputs]
+
+    def _map_batch(
+        self,
+        function: Callable[..., Any],
+        rows: Iterable[tuple[Any, ...]],
+        expected: int,
+        make_key: Callable[[tuple[Any, ...]], bytes | None],
+        make_other_key: Callable[[], bytes],
+        kwargs: dict[str, Any],
+        options: bytes | None,
+        fifo_timeout: float,
+    ) -> list[Future]:
+        batch = self.new_batch(fifo_timeout)
+        try:
+            number = self.add_function(batch, function)
+            if options is None:
+                futures = batch.map(rows, expected, make_key, make_other_key, kwargs, number)
+            else:
+                futures = batch.map(
+                    rows, expected, make_key, make_other_key, kwargs, number, batch.add_options(options)
+                )
+            batch.finish()
+        except BaseException:
+            batch.abort()
+            raise
+        return futures
+
+    def _key_makers(
+        self, function: Callable[..., Any], kwargs: dict[str, Any], key: Any, pure: bool, expected: int
+    ) -> tuple[Callable[[tuple[Any, ...]], bytes | None], Callable[[], bytes]]:
+        """What names each row, and what names a row that the first one has no name for."""
+        if isinstance(key, list | tuple) and not isinstance(key, str):
+            keys = [encode_key(each) for each in key]
+            if len(keys) != expected:
+                raise ValueError(f"key= has {len(keys)} keys for {expected} tasks")
+            if not unique(keys):
+                raise ValueError("key= names the same key twice; every task needs its own")
+            named = iter(keys)
+            return (lambda args: next(named)), _never_called
+        prefix = key or function_name(function)
+        counter = itertools.count()
+        token = uuid.uuid4()
+
+        def make_impure_key() -> bytes:
+            return encode_key(f"{prefix}-{token}-{next(counter)}")
+
+        if pure:
+            maker = KeyMaker(function, kwargs, prefix)
+            if maker.deterministic:
+                return maker.key, make_impure_key
+        return (lambda args: None), make_impure_key
+
+
+def check_iterables(iterables: tuple[Any, ...]) -> None:
+    """Raise TypeError unless all iterables have a length."""
+    if not iterables:
+        raise TypeError("map needs at least one collection of arguments after the function")
+    for iterable in iterables:
+        if isinstance(iterable, Iterator | queue.Queue):
+            raise TypeError(
+                f"map takes collections with a length, not {type(iterable).__name__}: "
+                "make a list of it, or call submit in a loop"
+            )
+        if not isinstance(iterable, Sized):
+            raise TypeError(f"map takes collections with a length, and {type(iterable).__name__} has none")
+
+
+def _never_called() -> bytes:
+    raise AssertionError("every row of this map has a key")

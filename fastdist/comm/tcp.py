@@ -1,0 +1,316 @@
+"""A connection over a TCP socket.
+
+Not asyncio's streams: whoever has something to send writes to the socket in their own thread, and only what
+the kernel does not take at once is left to the event loop, which saves a wake-up of the loop per message. The
+rule that keeps the order: while anything is queued, everything goes through the queue; the lock covers the
+choice and the system call. May import: fastdist.errors, fastdist.comm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections import deque
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+from fastdist.comm.addresses import unparse_address
+from fastdist.comm.control import byte_view, encode_control
+from fastdist.comm.core import (
+    CONTROL,
+    MIB,
+    BytesLike,
+    Comm,
+    Limits,
+    OnClose,
+    OnControl,
+    OnFrame,
+    counters,
+    logger,
+    slow_peer_error,
+)
+from fastdist.comm.frame_reader import HEADER, HEADER_BYTES, FrameReader
+from fastdist.comm.handshake import HandshakeResult
+from fastdist.errors import CommClosedError, FrameError
+
+# Linux refuses more than 1024 pieces in one system call.
+_MAX_PIECES = 1000
+# What one callback of the loop may move, so that one busy connection does not starve the others.
+_BUDGET = 4 * MIB
+_KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 10}
+
+
+def tune_socket(sock: socket.socket, limits: Limits) -> None:
+    """Switch off waiting for more data, and have the kernel notice a dead peer."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = {**_KEEPALIVE, "TCP_USER_TIMEOUT": int(limits.user_timeout * 1000)}
+    for name, value in options.items():
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def address_of(name: tuple[Any, ...]) -> str:
+    """The address for what `getsockname` or `getpeername` gave."""
+    return unparse_address("tcp", str(name[0]), int(name[1]))
+
+
+class TcpComm(Comm):
+    """One authenticated TCP connection.
+
+    Parameters
+    ----------
+    sock : socket
+        Connected and non-blocking; the handshake is over. The comm owns it.
+    loop : event loop
+        The running loop, in whose thread everything is delivered.
+    result : HandshakeResult
+        What the handshake agreed on.
+    limits : Limits
+        The bounds.
+    """
+
+    def __init__(
+        self, sock: socket.socket, loop: asyncio.AbstractEventLoop, result: HandshakeResult, limits: Limits
+    ) -> None:
+        self.local_address = address_of(sock.getsockname())
+        self.peer_address = address_of(sock.getpeername())
+        self.role, self.epoch, self.admin = result.role, result.epoch, result.admin
+        self.limits = limits
+        self._sock = sock
+        self._descriptor = sock.fileno()
+        self._loop = loop
+        self._loop_thread = threading.get_ident()
+        self._lock = threading.Lock()
+        self._queue: deque[BytesLike] = deque()
+        self._queued = 0
+        self._open = True
+        self._finished = False
+        self._reader: FrameReader | None = None
+        self._on_close: OnClose | None = None
+        self._reason: Exception | None = None
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+
+    @property
+    def closed(self) -> bool:
+        return not self._open
+
+    @property
+    def queued_bytes(self) -> int:
+        return self._queued
+
+    def start(self, on_frame: OnFrame, on_control: OnControl, on_close: OnClose) -> None:
+        if self._on_close is not None:
+            raise RuntimeError(f"{self!r} was started before")
+        self._on_close = on_close
+        if self._finished:
+            self._loop.call_soon(on_close, self._reason)
+            return
+        self._reader = FrameReader(self.limits, on_frame, on_control)
+        self._loop.add_reader(self._descriptor, self._on_readable)
+
+    # ---- sending -------------------------------------------------------------------------------------------
+
+    def send(self, kind: int, *parts: BytesLike) -> None:
+        if kind == CONTROL:
+            raise FrameError("control messages are sent by send_control")
+        self._send(kind, [byte_view(part) for part in parts])
+
+    def send_control(self, message: dict[str, Any], buffers: Iterable[Any] = ()) -> None:
+        self._send(CONTROL, encode_control(message, buffers, self.limits))
+
+    def _send(self, kind: int, parts: list[BytesLike]) -> None:
+        length = sum([len(part) for part in parts])
+        wrong = self.limits.check_length(kind, length)
+        if wrong:
+            raise FrameError(wrong)
+        parts.insert(0, HEADER.pack(kind, 0, length))
+        failure: Exception | None = None
+        arm = False
+        with self._lock:
+            if not self._open:
+                raise self.closed_error()
+            if self._queue:
+                failure = self._enqueue(parts, length + HEADER_BYTES)
+            else:
+                try:
+                    sent = self._sock.sendmsg(parts if len(parts) <= _MAX_PIECES else parts[:_MAX_PIECES])
+                except (BlockingIOError, InterruptedError):
+                    sent = 0
+                except OSError as error:
+                    failure = self._broken(error)
+                else:
+                    if sent == length + HEADER_BYTES:
+                        return
+                if failure is None:
+                    self._queue.extend([part for part in parts if len(part)])
+                    self._queued = length + HEADER_BYTES
+                    self._drop_sent(sent)
+                    arm = True
+            if failure is not None:
+                self._open = False
+        if failure is not None:
+            self._finish_soon(failure)
+            raise failure
+        if arm:
+            self._in_loop(self._arm_writer)
+
+    def _enqueue(self, parts: list[BytesLike], size: int) -> Exception | None:
+        if self._queued + size > self.limits.max_queued_bytes:
+            return slow_peer_error(self.peer_address, self._queued, self.limits)
+        self._queue.extend([part for part in parts if len(part)])
+        self._queued += size
+        return None
+
+    def _drop_sent(self, sent: int) -> None:
+        queue = self._queue
+        self._queued -= sent
+        while sent:
+            first = queue[0]
+            if sent < len(first):
+                queue[0] = memoryview(first)[sent:]
+                return
+            sent -= len(first)
+            queue.popleft()
+
+    def _arm_writer(self) -> None:
+        if self._queue and not self._finished:
+            self._loop.add_writer(self._descriptor, self._on_writable)
+
+    def _on_writable(self) -> None:
+        failure: Exception | None = None
+        budget = _BUDGET
+        with self._lock:
+            while self._queue and budget > 0:
+                try:
+                    sent = self._sock.sendmsg(list(islice(self._queue, _MAX_PIECES)))
+                except (BlockingIOError, InterruptedError):
+                    break
+                except OSError as error:
+                    failure = self._broken(error)
+                    break
+                self._drop_sent(sent)
+                budget -= sent
+            if not self._queue:
+                self._loop.remove_writer(self._descriptor)
+        if failure is not None:
+            self._finish(failure)
+        else:
+            self._wake()
+
+    async def drained(self) -> None:
+        if self._finished:
+            raise self.closed_error()
+        if self._queued > self.limits.high_water:
+            await self._queue_below(self.limits.high_water // 2)
+        if self._finished:
+            raise self.closed_error()
+
+    async def _queue_below(self, mark: int) -> None:
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append((mark, waiter))
+        try:
+            await waiter
+        finally:
+            self._waiting = [entry for entry in self._waiting if entry[1] is not waiter]
+
+    def _wake(self) -> None:
+        for mark, waiter in self._waiting:
+            if (self._finished or self._queued <= mark) and not waiter.done():
+                waiter.set_result(None)
+
+    # ---- reading -------------------------------------------------------------------------------------------
+
+    def _on_readable(self) -> None:
+        reader = self._reader
+        assert reader is not None
+        budget = _BUDGET
+        while budget > 0 and not self._finished:
+            target = reader.target()
+            try:
+                received = self._sock.recv_into(target)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                return self._finish(self._broken(error))
+            if not received:
+                where = " in the middle of a frame" if reader.pending else ""
+                return self._finish(CommClosedError(f"{self.peer_address} closed the connection{where}"))
+            try:
+                reader.advance(received)
+            except FrameError as error:
+                counters["malformed-frame"] += 1
+                logger.warning("closing the connection to %s: %s", self.peer_address, error)
+                return self._finish(error)
+            except Exception as error:
+                counters["failed-delivery"] += 1
+                logger.exception(
+                    "closing the connection to %s: a frame could not be handled", self.peer_address
+                )
+                return self._finish(error)
+            if received < len(target):
+                return
+            budget -= received
+
+    # ---- closing -------------------------------------------------------------------------------------------
+
+    async def close(self, timeout: float | None = None) -> None:
+        with self._lock:
+            self._open = False
+        if self._queue and not self._finished:
+            self._arm_writer()
+            limit = self.limits.close_timeout if timeout is None else timeout
+            try:
+                await asyncio.wait_for(self._queue_below(0), limit)
+            except (asyncio.TimeoutError, TimeoutError):
+                counters["unflushed-close"] += 1
+        self._finish(None)
+
+    def abort(self, reason: Exception | None = None) -> None:
+        with self._lock:
+            self._open = False
+        self._finish_soon(reason)
+
+    def _broken(self, error: OSError) -> CommClosedError:
+        return CommClosedError(f"the connection to {self.peer_address} broke: {error.strerror or error}")
+
+    def _in_loop(self, callback: Any, *args: Any) -> None:
+        try:
+            if threading.get_ident() != self._loop_thread:
+                self._loop.call_soon_threadsafe(callback, *args)
+                return
+        except RuntimeError:
+            # The loop was closed under us; nobody will ever send or read here again.
+            self._release_socket()
+            return
+        if self._loop.is_closed():
+            self._release_socket()
+        else:
+            callback(*args)
+
+    def _finish_soon(self, reason: Exception | None) -> None:
+        self._in_loop(self._finish, reason)
+
+    def _finish(self, reason: Exception | None) -> None:
+        if self._finished:
+            return
+        self._finished = True
+        self._reason = reason
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self._descriptor)
+            self._loop.remove_writer(self._descriptor)
+        self._release_socket()
+        self._wake()
+        if self._reader is not None:
+            self._reader.stopped = True
+        if self._on_close is not None and not self._loop.is_closed():
+            self._loop.call_soon(self._on_close, reason)
+
+    def _release_socket(self) -> None:
+        with self._lock:
+            self._open = False
+            self._queue.clear()
+            self._queued = 0
+            self._sock.close()

@@ -1,0 +1,200 @@
+"""One background event loop for everything in this process that is called without one.
+
+Clients and clusters used from plain code share a single daemon thread that runs an asyncio loop. It starts with its first
+user, stops with its last, and is gone from the child of a fork. May import: `fastdist.config`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+#: How long the end of the interpreter waits for the loop to wind up its tasks.
+EXIT_TIMEOUT = 3.0
+
+
+def new_event_loop(use_uvloop: bool | None = None) -> asyncio.AbstractEventLoop:
+    """Make an event loop of the configured kind.
+
+    Parameters
+    ----------
+    use_uvloop : bool, optional
+        Whether to use uvloop; by default when the setting `event-loop` is `uvloop`.
+
+    Raises
+    ------
+    ImportError
+        If uvloop is asked for and not installed.
+    """
+    if use_uvloop is None:
+        from fastdist import config
+
+        use_uvloop = "event-loop" in config.SETTINGS and config.get("event-loop") == "uvloop"
+    if not use_uvloop:
+        return asyncio.SelectorEventLoop()
+    try:
+        import uvloop
+    except ImportError as error:
+        raise ImportError("the event loop uvloop is asked for; install it with: pip install uvloop") from error
+    return uvloop.new_event_loop()
+
+
+class LoopThread:
+    """A daemon thread that runs an event loop, shared by its users.
+
+    `LoopThread.acquire()` gives the process-wide one and counts the user, `release()` gives it back; the thread ends with
+    its last user. In the child of a fork the object is inert: `run` raises RuntimeError and `call_soon` does nothing.
+
+    Examples
+    --------
+    >>> loop_thread = LoopThread.acquire()
+    >>> loop_thread.run(asyncio.sleep(0, "done"))
+    'done'
+    >>> loop_thread.release()
+    """
+
+    _shared: LoopThread | None = None
+    _lock = threading.Lock()
+
+    def __init__(self, use_uvloop: bool | None = None):
+        self.loop = new_event_loop(use_uvloop)
+        self._pid = os.getpid()
+        self._users = 0
+        self._closed = False
+        started = threading.Event()
+        self._thread = threading.Thread(target=self._run_loop, args=(started,), name="fastdist-loop", daemon=True)
+        self._thread.start()
+        started.wait()
+
+    @classmethod
+    def acquire(cls) -> LoopThread:
+        """The loop thread of this process, started if need be; give it back with `release`."""
+        with cls._lock:
+            shared = cls._shared
+            if shared is None or not shared.is_alive():
+                shared = cls._shared = LoopThread()
+            shared._users += 1
+            return shared
+
+    def release(self) -> None:
+        """Give up one use; with the last one the loop stops. Harmless after a fork and from the loop's own thread."""
+        with LoopThread._lock:
+            if self._pid != os.getpid():
+                return
+            self._users -= 1
+            if self._users > 0:
+                return
+            if LoopThread._shared is self:
+                LoopThread._shared = None
+        self.close()
+
+    def is_alive(self) -> bool:
+        """Whether the loop runs in this very process."""
+        return not self._closed and self._pid == os.getpid() and self._thread.is_alive()
+
+    def is_current(self) -> bool:
+        """Whether the caller is on the loop's own thread."""
+        return threading.current_thread() is self._thread
+
+    def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Run a coroutine on the loop and wait for its result.
+
+        Parameters
+        ----------
+        coroutine : coroutine
+            What to run.
+        timeout : float, optional
+            Seconds to wait; the coroutine is cancelled afterwards.
+
+        Raises
+        ------
+        RuntimeError
+            On the loop's own thread (it would wait for itself), after a fork, and when the loop is closed.
+        TimeoutError
+            If it did not end in time.
+        """
+        if self.is_current() or not self.is_alive():
+            coroutine.close()
+            if self.is_current():
+                raise RuntimeError("a blocking call on the thread of the event loop would wait for itself; await it")
+            raise RuntimeError(self._why_unusable())
+        waiting = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        try:
+            return waiting.result(timeout)
+        except concurrent.futures.TimeoutError as error:
+            if waiting.done():
+                raise
+            waiting.cancel()
+            raise TimeoutError(f"timed out after {timeout} s") from error
+        except BaseException:
+            waiting.cancel()
+            raise
+
+    def call_soon(self, function: Callable[..., Any], *args: Any) -> bool:
+        """Have the loop call `function(*args)` soon; False if there is no loop any more (closed, or after a fork)."""
+        if not self.is_alive():
+            return False
+        try:
+            self.loop.call_soon_threadsafe(function, *args)
+        except RuntimeError:  # closed between the check and the call
+            return False
+        return True
+
+    def close(self, timeout: float = EXIT_TIMEOUT) -> None:
+        """Stop the loop, cancel what still runs on it and wait for the thread to end."""
+        if self._closed or self._pid != os.getpid():
+            return
+        self._closed = True
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self.loop.stop)
+        if not self.is_current():
+            self._thread.join(timeout)
+
+    def _why_unusable(self) -> str:
+        if self._pid != os.getpid():
+            return "this process is a fork of the one that the event loop runs in; make a new Client here"
+        return "the background event loop is closed"
+
+    def _run_loop(self, started: threading.Event) -> None:
+        self.loop.call_soon(started.set)
+        try:
+            self.loop.run_forever()
+        finally:
+            self._closed = True
+            try:
+                self._cancel_tasks()
+            finally:
+                self.loop.close()
+
+    def _cancel_tasks(self) -> None:
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self.loop.run_until_complete(asyncio.wait(tasks, timeout=EXIT_TIMEOUT))
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+
+
+def _forget_after_fork() -> None:
+    # The thread does not exist in the child, and the lock may have been held by one that does not exist either.
+    LoopThread._lock = threading.Lock()
+    LoopThread._shared = None
+
+
+def _close_at_exit() -> None:
+    shared = LoopThread._shared
+    if shared is not None:
+        shared.close()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
+# Registered before any client or cluster registers its own, therefore called after them.
+atexit.register(_close_at_exit)

@@ -1,0 +1,1 @@
+"""The shell around the scheduler core: connections, operations, lifecycle. Imports from the layers below it."""

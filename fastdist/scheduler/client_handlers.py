@@ -1,0 +1,270 @@
+"""The operations that clients may ask of the scheduler.
+
+Each method takes the peer, the checked fields and opaque buffers, and returns plain values. May import: the layers below
+and the other modules of this folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from fastdist._core.codec.frames import ColumnReader, FrameKind
+from fastdist._core.keys.canonical import encode_key
+from fastdist._core.scheduler.reasons import Reason, reason_payload
+from fastdist.errors import CommClosedError
+from fastdist.rpc.fields import flag, ids, items, number, text, whole
+from fastdist.rpc.peer import Handler, Peer
+from fastdist.scheduler.membership import ClientEntry, WorkerEntry
+from fastdist.scheduler.options import read_options, worker_restriction
+
+if TYPE_CHECKING:
+    from fastdist.scheduler.scheduler import Scheduler
+
+TASKS_COLUMNS = 14
+OPTIONS_COLUMN = 13
+Answer = dict[str, Any] | tuple[dict[str, Any], list[Any]]
+
+
+class ClientHandlers:
+    """What a client may ask.
+
+    Parameters
+    ----------
+    scheduler : Scheduler
+        The server that they act on.
+    """
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
+        self.entries: dict[Peer, ClientEntry] = {}
+
+    def table(self) -> dict[str, Handler]:
+        """Operations by name."""
+        return {
+            "register-client": self.register,
+            "heartbeat": self.heartbeat,
+            "close-client": self.goodbye,
+            "identity": self.identity,
+            "ncores": self.ncores,
+            "who-has": self.who_has,
+            "has-what": self.has_what,
+            "processing": self.processing,
+            "cancel": self.cancel,
+            "retry": self.retry,
+            "gather": self.gather,
+            "scatter": self.scatter,
+            "run": self.run,
+            "terminate": self.terminate,
+        }
+
+    # -- coming and going --------------------------------------------------------------------------------------------
+
+    def register(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> Answer:
+        """A client introduces itself; from now on it may send tasks."""
+        name = text(fields, "client", 256)
+        if peer in self.entries:
+            raise ValueError(f"the client {name!r} has registered on this connection already")
+        core_number = self.scheduler.core.on_client(name)
+        entry = ClientEntry(core_number, peer, name, dict(fields.get("versions") or {}))
+        self.entries[peer] = entry
+        self.scheduler.members.clients[core_number] = entry
+        peer.name = f"client {name}"
+        peer.on_frame[FrameKind.TASKS] = self.take_tasks
+        peer.on_frame[FrameKind.RELEASE] = self.take_release
+        return {"epoch": self.scheduler.epoch, "info": self.scheduler.identity(n_workers=0)}
+
+    def heartbeat(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
+        """A sign of life."""
+        self.entry(peer).last_seen = time.time()
+
+    def goodbye(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
+        """The client closes: its futures are released at once."""
+        entry = self.entries.pop(peer, None)
+        if entry is not None:
+            self.scheduler.members.clients.pop(entry.number, None)
+            self.scheduler.core.on_client_closed(entry.number)
+            self.scheduler.wake()
+
+    def lost(self, peer: Peer) -> None:
+        """The connection broke without a goodbye."""
+        entry = self.entries.pop(peer, None)
+        if entry is not None:
+            self.scheduler.members.clients.pop(entry.number, None)
+            self.scheduler.core.on_client_lost(entry.number, time.monotonic())
+            self.scheduler.wake()
+
+    def entry(self, peer: Peer) -> ClientEntry:
+        """The registered client behind a connection."""
+        try:
+            return self.entries[peer]
+        except KeyError:
+            raise PermissionError("register-client must come first on this connection") from None
+
+    # -- hot frames --------------------------------------------------------------------------------------------------
+
+    def take_tasks(self, peer: Peer, body: memoryview) -> None:
+        """A TASKS frame."""
+        core = self.scheduler.core
+        packed = ColumnReader(body, TASKS_COLUMNS).column_bytes(OPTIONS_COLUMN)
+        options = read_options(core, packed, self.scheduler.members.candidates) if packed else []
+        core.on_tasks(self.entry(peer).number, body, options, time.monotonic())
+        self.scheduler.wake()
+
+    def take_release(self, peer: Peer, body: memoryview) -> None:
+        """A RELEASE frame."""
+        self.scheduler.core.on_release(self.entry(peer).number, body)
+        self.scheduler.wake()
+
+    # -- questions ---------------------------------------------------------------------------------------------------
+
+    def identity(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> Answer:
+        """What the cluster is made of."""
+        return {"identity": self.scheduler.identity(whole(fields, "n_workers", -1, default=-1))}
+
+    def ncores(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> Answer:
+        """Threads by worker address."""
+        chosen = self.scheduler.members.select(worker_restriction(fields))
+        return {"ncores": {entry.address: entry.nthreads for entry in chosen}}
+
+    def who_has(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> Answer:
+        """Where data lies: by client ids (task id, size, addresses), by keys, or of all tasks."""
+        core = self.scheduler.core
+        if "ids" in fields:
+            return {"tasks": core.who_has(self.entry(peer).number, ids(fields, "ids"))}
+        if fields.get("keys") is not None:
+            views = [core.task_view(key) for key in items(fields, "keys", bytes)]
+            named = [(key, view) for key, view in zip(fields["keys"], views, strict=True)]
+            return {"who_has": [[key, view["who_has"] if view else []] for key, view in named]}
+        return {"who_has": [[encode_key(view["key"]), view["who_has"]] for view in core.tasks()]}
+
+    def has_what(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> Answer:
+        """Keys by the worker that holds them."""
+        chosen = self.scheduler.members.select(worker_restriction(fields))
+        keys = self.scheduler.core.has_what
+        return {"has_what": {entry.address: [encode_key(key) for key in keys(entry.number)] for entry in chosen}}
+
+    def processing(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> Answer:
+        """Keys by the worker that was given them and has not finished them."""
+        chosen = self.scheduler.members.select(worker_restriction(fields))
+        keys = self.scheduler.core.processing
+        return {"processing": {entry.address: [encode_key(key) for key in keys(entry.number)] for entry in chosen}}
+
+    # -- control -----------------------------------------------------------------------------------------------------
+
+    def cancel(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> Answer:
+        """Cancel tasks and what depends on them."""
+        entry = self.entry(peer)
+        reason = text(fields, "reason", default=None) or Reason.CANCELLED.value
+        message = text(fields, "message", default=None) or f"cancelled by client {entry.name}"
+        payload = reason_payload(Reason.CANCELLED, message, cause=reason, by=entry.name, when=time.time())
+        force = flag(fields, "force", default=False)
+        count = self.scheduler.core.on_cancel(entry.number, items(fields, "keys", bytes), force, payload)
+        self.scheduler.wake()
+        return {"count": count}
+
+    def retry(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> Answer:
+        """Try failed tasks again."""
+        self.entry(peer)
+        self.scheduler.core.on_retry(items(fields, "keys", bytes))
+        self.scheduler.wake()
+        return {}
+
+    async def terminate(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> Answer:
+        """Close the whole cluster."""
+        self.scheduler.close_soon(f"client {self.entry(peer).name} asked for it")
+        return {}
+
+    # -- data --------------------------------------------------------------------------------------------------------
+
+    async def gather(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> Answer:
+        """Fetch results from the workers for a client that cannot reach them; nothing is opened here."""
+        entry = self.entry(peer)
+        found: list[int] = []
+        payloads: list[Any] = []
+        for task in self.scheduler.core.who_has(entry.number, ids(fields, "ids")):
+            flag_of_task, payload = await self._fetch(task)
+            found.append(flag_of_task)
+            if flag_of_task:
+                payloads.append(payload)
+        return {"found": found}, payloads
+
+    async def _fetch(self, task: tuple[int, int, list[str]] | None) -> tuple[int, Any]:
+        if task is None:
+            return 0, None
+        task_id, _, addresses = task
+        for address in addresses:
+            worker = self.scheduler.members.by_address.get(address)
+            if worker is None:
+                continue
+            try:
+                reply = await worker.peer.call("get-data", task_ids=[task_id])
+            except CommClosedError:
+                continue
+            if reply["found"][0]:
+                return reply["found"][0], reply.buffers[0]
+        return 0, None
+
+    async def scatter(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> Answer:
+        """Say where a client shall put data; it becomes tasks in memory once the workers have stored it."""
+        entry = self.entry(peer)
+        keys = items(fields, "keys", bytes)
+        timeout = number(fields, "timeout", 0.0, default=30.0)
+        workers = await self._workers_for_data(worker_restriction(fields), timeout)
+        known = self.scheduler.core.on_scatter(entry.number, whole(fields, "first_client_id", 1), keys)
+        self.scheduler.wake()
+        copies = self._copies(fields.get("broadcast"), len(workers))
+        answer = []
+        for position, (task_id, in_memory) in enumerate(known):
+            # Neighbours land together: each worker gets a contiguous part.
+            first = position * len(workers) // len(keys)
+            chosen = [workers[(first + copy) % len(workers)].address for copy in range(copies)]
+            answer.append([task_id, [] if in_memory and copies == 1 else chosen])
+        return {"tasks": answer}
+
+    @staticmethod
+    def _copies(broadcast: Any, n_workers: int) -> int:
+        if broadcast is True:
+            return n_workers
+        if not broadcast:
+            return 1
+        if type(broadcast) is not int or broadcast < 1:
+            raise ValueError(f"broadcast must be true, false or a number of copies, not {broadcast!r}")
+        return min(broadcast, n_workers)
+
+    async def _workers_for_data(self, names: tuple[str, ...] | None, timeout: float) -> list[WorkerEntry]:
+        deadline = time.monotonic() + timeout
+        members = self.scheduler.members
+        while True:
+            if names is not None and members.workers:
+                chosen = members.select(names)
+            else:
+                chosen = [members.workers[number] for number in self.scheduler.core.least_loaded()]
+            running = [entry for entry in chosen if entry.status == "running" and not entry.closing]
+            if running:
+                return running
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("No valid workers found")
+            await self.scheduler.worker_came(left)
+
+    # -- code outside the task system --------------------------------------------------------------------------------
+
+    async def run(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> Answer:
+        """Have workers (or their nannies) call a function; the scheduler only forwards it."""
+        self.entry(peer)
+        if flag(fields, "nanny", default=False):
+            raise NotImplementedError("run(nanny=True) is not built yet")
+        chosen = self.scheduler.members.select(worker_restriction(fields))
+        wait = flag(fields, "wait", default=True)
+        calls = [entry.peer.call("run", wait=wait, buffers=buffers) for entry in chosen]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        results, payloads = [], []
+        for entry, outcome in zip(chosen, outcomes, strict=True):
+            if isinstance(outcome, BaseException):
+                results.append([entry.address, "lost", str(outcome)])
+            else:
+                results.append([entry.address, outcome["status"], len(payloads)])
+                payloads.append(outcome.buffers[0] if outcome.buffers else b"")
+        return {"results": results}, payloads

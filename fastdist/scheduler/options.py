@@ -1,0 +1,121 @@
+"""What a submission asks for - priority, retries, workers, resources - as the core and the workers take it.
+
+May import: errors, _core, rpc.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+
+from fastdist._core.scheduler.core import SchedulerCore
+from fastdist.errors import MessageError
+from fastdist.rpc.fields import items, mapping, number, text, whole
+
+_MAX_OPTION_MAPS = 10_000
+_KNOWN = {"priority", "retries", "workers", "allow_other_workers", "resources"}
+
+
+@dataclass(frozen=True)
+class Placing:
+    """Which workers a task may run on."""
+
+    workers: tuple[str, ...] = ()
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def restricts(self) -> bool:
+        """Whether not every worker will do."""
+        return bool(self.workers or self.resources)
+
+    def allows(self, identity: Mapping[str, Any]) -> bool:
+        """Whether a worker with this identity will do.
+
+        Parameters
+        ----------
+        identity : mapping
+            With `address`, `name`, `host` and `resources` of the worker.
+        """
+        named = {identity["address"], str(identity["name"]), identity["host"]}
+        if self.workers and named.isdisjoint(self.workers):
+            return False
+        supply = identity["resources"]
+        return all(supply.get(name, 0.0) >= amount for name, amount in self.resources.items())
+
+
+def read_options(
+    core: SchedulerCore, packed: bytes, candidates: Callable[[Placing], list[int]]
+) -> list[int]:
+    """Register the option maps of a TASKS frame.
+
+    Parameters
+    ----------
+    core : SchedulerCore
+        Gets the options.
+    packed : bytes
+        The last column of the frame: a msgpack list of maps, or nothing.
+    candidates : callable
+        Gives the numbers of the workers that a `Placing` allows.
+
+    Returns
+    -------
+    list of int
+        The core's number of each map.
+
+    Raises
+    ------
+    MessageError
+        If a map has an unknown entry or a value of the wrong type; nothing is registered then.
+    """
+    if not packed:
+        return []
+    maps = msgpack.unpackb(packed, strict_map_key=True)
+    if not isinstance(maps, list) or len(maps) > _MAX_OPTION_MAPS:
+        raise MessageError(f"the options of a TASKS frame must be a list of at most {_MAX_OPTION_MAPS} maps")
+    checked = [_check(options) for options in maps]
+    return [_register(core, options, placing, candidates) for options, placing in checked]
+
+
+def _check(options: Any) -> tuple[dict[str, Any], Placing]:
+    if not isinstance(options, dict) or not _KNOWN.issuperset(options):
+        raise MessageError(f"unknown options of a task: {options!r}; known are {sorted(_KNOWN)}")
+    number(options, "priority", default=0.0)
+    whole(options, "retries", 0, 65535, default=0)
+    resources = mapping(options, "resources", default={})
+    for name in resources:
+        number(resources, name, 0.0)
+    workers = items(options, "workers", str, default=[])
+    return options, Placing(tuple(workers), {name: float(amount) for name, amount in resources.items()})
+
+
+def _register(
+    core: SchedulerCore,
+    options: dict[str, Any],
+    placing: Placing,
+    candidates: Callable[[Placing], list[int]],
+) -> int:
+    for_worker = msgpack.packb({"resources": dict(placing.resources)}) if placing.resources else b""
+    registered = core.on_options(
+        -float(options.get("priority") or 0.0),
+        options.get("retries") or 0,
+        placing.restricts,
+        bool(options.get("allow_other_workers")),
+        dict(placing.resources),
+        for_worker,
+        placing,
+    )
+    if placing.restricts:
+        core.on_candidates(registered, candidates(placing))
+    return registered
+
+
+def worker_restriction(fields: Mapping[str, Any], name: str = "workers") -> tuple[str, ...] | None:
+    """The workers named in a control message, or None for all."""
+    if fields.get(name) is None:
+        return None
+    if isinstance(fields[name], str):
+        return (text(fields, name),)
+    return tuple(str(worker) for worker in items(fields, name, (str, int)))

@@ -1,0 +1,354 @@
+"""The scheduler: a server that has a core.
+
+Frames are applied to the core as they arrive; once per turn of the event loop `act` sends what follows from them, one
+frame per peer. May import: the layers below and the other modules of this folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import secrets
+import time
+import uuid
+from collections.abc import Generator
+from typing import Any
+
+from fastdist import config
+from fastdist._core.scheduler.core import TO_WORKER, SchedulerCore
+from fastdist.comm.addresses import parse_ports, resolve_listen_host, unparse_address
+from fastdist.comm.core import Comm, Limits, Listener, listen
+from fastdist.comm.handshake import Role
+from fastdist.comm.token import Token, find_token
+from fastdist.config import parse_timedelta
+from fastdist.errors import CommClosedError
+from fastdist.rpc.peer import Peer
+from fastdist.scheduler.client_handlers import ClientHandlers
+from fastdist.scheduler.membership import Members
+from fastdist.scheduler.worker_handlers import WorkerHandlers
+from fastdist.status import Status
+
+logger = logging.getLogger("fastdist.scheduler")
+
+DEFAULT_PORT = 8786
+
+
+class Scheduler:
+    """Takes tasks from clients, gives them to workers, and tells the clients what became of them.
+
+    Parameters
+    ----------
+    host, interface : str, optional
+        What to bind to; all interfaces by default.
+    port : int or str
+        0 for any free port, `"first:last"` for a range.
+    protocol : str, optional
+        `"tcp"` (default) or `"inproc"`.
+    token : Token, optional
+        The cluster's secret; looked up (and made at first use) by default.
+    insecure : bool
+        Go without authentication.
+    allowed_failures : int, optional
+        How many workers may die while executing a task before it fails with KilledWorker; the setting
+        `scheduler.allowed-failures` by default.
+    idle_timeout : str or float, optional
+        Close after this time without tasks.
+    scheduler_file : str, optional
+        Where to write the address as JSON; removed at close.
+    limits : Limits, optional
+        Bounds of each connection.
+
+    Examples
+    --------
+    >>> async def main():
+    ...     async with Scheduler(host="127.0.0.1") as scheduler:
+    ...         print(scheduler.address)
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str | None = None,
+        port: int | str = 0,
+        protocol: str | None = None,
+        interface: str | None = None,
+        token: Token | None = None,
+        insecure: bool = False,
+        allowed_failures: int | None = None,
+        idle_timeout: str | float | None = None,
+        scheduler_file: str | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.id = f"Scheduler-{uuid.uuid4()}"
+        self.epoch = secrets.randbits(63) | 1
+        self.status = Status.created
+        self.members = Members()
+        self.heartbeat_interval = config.get("scheduler.heartbeat")
+        self.idle_timeout = None if idle_timeout is None else parse_timedelta(idle_timeout)
+        self.scheduler_file = scheduler_file
+        self.started = time.time()
+        self.token = token
+        self.insecure = insecure
+        if protocol not in (None, "tcp", "tcp://", "inproc", "inproc://"):
+            raise NotImplementedError(f"the protocol {protocol!r} is not built yet; there are tcp and inproc")
+        self._scheme = (protocol or "tcp").removesuffix("://")
+        self._host, self._interface, self._port = host, interface, port
+        self._limits = limits
+        self._core_settings = {
+            "prefill": config.get("scheduler.prefill"),
+            "saturation": config.get("scheduler.worker-saturation"),
+            "client_grace": config.get("scheduler.client-grace"),
+            "allowed_failures": config.get("scheduler.allowed-failures")
+            if allowed_failures is None
+            else allowed_failures,
+        }
+        self.core = SchedulerCore(
+            self.epoch, (secrets.randbits(64), secrets.randbits(64)), self._core_settings
+        )
+        self._clients = ClientHandlers(self)
+        self._workers = WorkerHandlers(self)
+        self._tables = {
+            Role.CLIENT: self._clients.table(),
+            Role.ADMIN: self._clients.table(),
+            Role.WORKER: self._workers.table(),
+            Role.NANNY: self._workers.nanny_table(),
+            Role.OBSERVER: {"identity": self._clients.identity},
+        }
+        self._peers: set[Peer] = set()
+        self._listener: Listener | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._awake = False
+        self._tick: asyncio.TimerHandle | None = None
+        self._idle_since: float | None = None
+        self._worker_event = asyncio.Event()
+        self._finished = asyncio.Event()
+        self._start_task: asyncio.Task[None] | None = None
+        self._close_task: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        where = self._listener.address if self._listener else "not started"
+        threads = sum(entry.nthreads for entry in self.members)
+        return (
+            f"<Scheduler {where!r}, workers: {len(self.members.workers)}, cores: {threads}, "
+            f"tasks: {self.core.n_tasks()}>"
+        )
+
+    # -- lifecycle ---------------------------------------------------------------------------------------------------
+
+    @property
+    def address(self) -> str:
+        """The address that workers and clients connect to.
+
+        Raises
+        ------
+        RuntimeError
+            If the scheduler is not started.
+        """
+        if self._listener is None:
+            raise RuntimeError("the scheduler has no address before it is started: await it first")
+        return self._listener.address
+
+    @property
+    def closing(self) -> bool:
+        """Whether the scheduler closes or is closed."""
+        return self.status in (Status.closing, Status.closed)
+
+    def __await__(self) -> Generator[Any, None, Scheduler]:
+        return self._start_once().__await__()
+
+    async def __aenter__(self) -> Scheduler:
+        return await self._start_once()
+
+    async def __aexit__(self, *details: object) -> None:
+        await self.close(reason="the end of its with block")
+
+    async def _start_once(self) -> Scheduler:
+        if self._start_task is None:
+            self._start_task = asyncio.ensure_future(self._start())
+        await asyncio.shield(self._start_task)
+        return self
+
+    async def _start(self) -> None:
+        self.status = Status.starting
+        self._loop = asyncio.get_running_loop()
+        if self.token is None and not self.insecure and self._scheme != "inproc":
+            self.token = find_token()
+        if self.insecure:
+            logger.warning("the scheduler runs insecure: everyone who reaches its port may run code on the workers")
+        self._listener = await self._listen()
+        if self.scheduler_file:
+            self._write_scheduler_file(self.scheduler_file)
+        self.status = Status.running
+        logger.info("Scheduler at: %25s", self.address)
+        if self.idle_timeout:
+            self._check_idle()
+
+    async def _listen(self) -> Listener:
+        options: dict[str, Any] = {
+            "token": self.token,
+            "insecure": self.insecure,
+            "epoch": self.epoch,
+            "on_comm": self._take_comm,
+            "limits": self._limits,
+        }
+        if self._scheme == "inproc":
+            return await listen("inproc://", **options)
+        host = resolve_listen_host(self._host, self._interface)
+        ports = parse_ports(self._port)
+        for port in ports:
+            try:
+                return await listen(unparse_address("tcp", host, port), **options)
+            except OSError:
+                if port == ports[-1]:
+                    raise
+        raise ValueError(f"no port can be taken from {self._port!r}")
+
+    def _write_scheduler_file(self, path: str) -> None:
+        text = json.dumps({"type": "Scheduler", "id": self.id, "address": self.address})
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        with os.fdopen(os.open(path, flags, 0o600), "w") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(text)
+
+    def close_soon(self, reason: str) -> None:
+        """Close from inside an operation: after its answer is on the way."""
+        assert self._loop is not None
+        self._loop.call_later(0.01, lambda: asyncio.ensure_future(self.close(reason=reason)))
+
+    async def close(self, reason: str = "") -> None:
+        """Tell everyone, close every connection, and stop.
+
+        Parameters
+        ----------
+        reason : str
+            Told to workers and clients.
+        """
+        if self._close_task is None:
+            self._close_task = asyncio.ensure_future(self._close(reason))
+        await asyncio.shield(self._close_task)
+
+    async def _close(self, reason: str) -> None:
+        if self._start_task is not None and not self._start_task.done():
+            self._start_task.cancel()
+            await asyncio.wait([self._start_task])
+        self.status = Status.closing
+        if self._tick is not None:
+            self._tick.cancel()
+        if self._listener is not None:
+            await self._listener.close()
+        for peer in list(self._peers):
+            with contextlib.suppress(CommClosedError):
+                peer.notify("close", reason=reason or "the scheduler closed")
+        await asyncio.gather(*(peer.close() for peer in list(self._peers)), return_exceptions=True)
+        if self.scheduler_file:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.scheduler_file)
+        self.status = Status.closed
+        self._finished.set()
+
+    async def finished(self) -> None:
+        """Wait until the scheduler is closed."""
+        await self._finished.wait()
+
+    def _check_idle(self) -> None:
+        if self.closing or self._loop is None or self.idle_timeout is None:
+            return
+        now = time.monotonic()
+        busy = self.core.counts()
+        if busy["processing"] or busy["ready"] or busy["waiting"] or busy["scattering"]:
+            self._idle_since = None
+        elif self._idle_since is None:
+            self._idle_since = now
+        elif now - self._idle_since >= self.idle_timeout:
+            logger.info("the scheduler was idle for %g s and closes", self.idle_timeout)
+            self.close_soon(f"idle for {self.idle_timeout:g} s")
+            return
+        self._loop.call_later(max(0.01, self.idle_timeout / 4), self._check_idle)
+
+    # -- connections -------------------------------------------------------------------------------------------------
+
+    def _take_comm(self, comm: Comm) -> None:
+        peer = Peer(comm, self._tables[comm.role])
+        peer.on_close = self._peer_closed
+        self._peers.add(peer)
+
+    def _peer_closed(self, peer: Peer, reason: Exception | None) -> None:
+        self._peers.discard(peer)
+        self._workers.lost(peer, str(reason or "its connection was closed"))
+        self._clients.lost(peer)
+
+    def membership_changed(self) -> None:
+        """Workers came or went: say again who may run what, and place."""
+        for number, placing in self.core.restricted_options():
+            self.core.on_candidates(number, self.members.candidates(placing))
+        self._worker_event.set()
+        self._worker_event = asyncio.Event()
+        self.wake()
+
+    async def worker_came(self, timeout: float) -> None:
+        """Wait until the set of workers changes, or the timeout."""
+        with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
+            await asyncio.wait_for(self._worker_event.wait(), timeout)
+
+    # -- act ---------------------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Have `act` run once everything that is waiting has been read."""
+        if not self._awake and self._loop is not None and not self._loop.is_closed():
+            self._awake = True
+            self._loop.call_soon(self._act)
+
+    def _act(self) -> None:
+        self._awake = False
+        for target, number, kind, body in self.core.act():
+            members: Any = self.members.workers if target == TO_WORKER else self.members.clients
+            entry = members.get(number)
+            if entry is None:
+                continue
+            with contextlib.suppress(CommClosedError):
+                # A closed connection is reported through on_close, where its worker or client is dealt with.
+                entry.peer.send_frame(kind, body)
+            if target != TO_WORKER:
+                comm = entry.peer.comm
+                self.core.on_inline_allowed(number, comm.queued_bytes <= comm.limits.high_water)
+        self._plan_tick()
+
+    def _plan_tick(self) -> None:
+        deadline = self.core.next_deadline()
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
+        if deadline is not None and self._loop is not None and not self.closing:
+            self._tick = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._on_tick)
+
+    def _on_tick(self) -> None:
+        self._tick = None
+        self.core.on_tick(time.monotonic())
+        self.wake()
+
+    # -- views -------------------------------------------------------------------------------------------------------
+
+    def identity(self, n_workers: int = -1) -> dict[str, Any]:
+        """What the cluster is made of, in plain values.
+
+        Parameters
+        ----------
+        n_workers : int
+            How many workers to describe; -1 for all.
+        """
+        entries = list(self.members)
+        shown = entries if n_workers < 0 else entries[:n_workers]
+        return {
+            "type": "Scheduler",
+            "id": self.id,
+            "address": self.address,
+            "services": {},
+            "started": self.started,
+            "n_workers": len(entries),
+            "total_threads": sum(entry.nthreads for entry in entries),
+            "total_memory": sum(entry.memory_limit for entry in entries),
+            "workers": {entry.address: entry.identity() for entry in shown},
+        }

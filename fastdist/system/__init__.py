@@ -1,0 +1,4 @@
+"""Every call that only a POSIX system knows: processes, signals, memory, scratch folders, the parent watch.
+
+May import: `fastdist.errors`. A port to another system replaces the modules of this folder and nothing else.
+"""

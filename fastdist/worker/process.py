@@ -1,0 +1,184 @@
+"""Main module of a worker's child process: `python -m fastdist.worker.process SOCKET PARENT`.
+
+The child watches its parent before all else, imports what a worker needs while the parent still prepares,
+then reads its configuration from the inherited socket. It never imports the `__main__` of the user.
+
+May import: `fastdist.system`, `fastdist.worker`, `fastdist.comm`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from fastdist.system.parent_watch import remove_at_parent_death, watch_parent
+
+if __name__ == "__main__":
+    watch_parent(int(sys.argv[2]))
+
+import asyncio
+import atexit
+import contextlib
+import importlib
+import logging
+import os
+import socket
+import types
+from collections.abc import Callable
+from typing import Any
+
+from fastdist import config as settings
+from fastdist.system.channel import Channel, Message, receive
+from fastdist.system.signals import on_termination
+
+#: Class of the worker, when the configuration names no other.
+DEFAULT_WORKER_CLASS = "fastdist.worker.worker:Worker"
+
+#: Seconds between two chances of the interpreter to switch threads: the loop must answer beside a computing
+# task.
+SWITCH_INTERVAL = 0.0005
+
+#: Exit code of a worker that could not start.
+START_FAILED_EXIT_CODE = 1
+
+
+def main(arguments: list[str]) -> int:
+    """Run the worker until it is closed; returns the exit code of the process."""
+    control = socket.socket(fileno=int(arguments[0]))
+    control.set_inheritable(False)
+    control.setblocking(True)
+    with contextlib.suppress(ImportError):
+        # Loaded before the configuration arrives; the error, if any, comes again where it is reported.
+        load_class(None)
+    config = receive(control)
+    if config is None:
+        return 0
+    _prepare(config)
+    with control:
+        return _run(_serve(config, control), config.get("event_loop"))
+
+
+def _run(coroutine: Any, event_loop: str | None) -> int:
+    from fastdist.loop import new_event_loop
+
+    loop = new_event_loop(use_uvloop=event_loop == "uvloop")
+    asyncio.set_event_loop(loop)
+    return int(loop.run_until_complete(coroutine))
+
+
+def _prepare(config: Message) -> None:
+    sys.path[:] = config["sys_path"]
+    for name, value in config["restore_environ"].items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    settings.set(config["settings"])
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    sys.argv = config["argv"]
+    remove_at_parent_death(config["scratch"])
+    logging.basicConfig(format="%(asctime)s - %(name)s - %(levelname)s - %(message)s")
+    logging.getLogger("fastdist").setLevel(config["log_level"])
+
+
+async def _serve(config: Message, control: socket.socket) -> int:
+    """Start the worker, tell the parent, and wait for the end that parent, signal or scheduler demand."""
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[str] = loop.create_future()
+
+    def ask_to_stop(reason: str) -> None:
+        if not stop.done():
+            stop.set_result(reason)
+
+    def on_message(message: Message) -> None:
+        if message["op"] != "close":
+            raise ValueError(f"a worker process cannot {message['op']!r}")
+        ask_to_stop(message["reason"])
+
+    channel = Channel(control, loop, on_message, lambda: ask_to_stop("the parent closed the control socket"))
+    on_termination(lambda number: ask_to_stop(f"signal-{number}"), loop)
+    try:
+        worker = await _unless_stopped(_start(config), stop)
+    except Exception as error:
+        channel.send({"op": "failed", "error_type": type(error).__name__, "error": _describe(error)})
+        return START_FAILED_EXIT_CODE
+    if worker is None:
+        return 0
+    channel.send({"op": "started", "address": worker.address, "executing_page": _page_of(worker)})
+    finished = asyncio.ensure_future(worker.finished())
+    await asyncio.wait([finished, stop], return_when=asyncio.FIRST_COMPLETED)
+    # Told before the worker closes: whatever happens from now on, it is not to be started again.
+    reason = stop.result() if stop.done() else _reason_of(worker)
+    channel.send({"op": "closing", "reason": reason})
+    if not finished.done():
+        await worker.close(reason=reason)
+        finished.cancel()
+    return 0
+
+
+async def _start(config: Message) -> Any:
+    from fastdist.comm.token import Token
+
+    worker_class = load_class(config["worker_class"])
+    token = None if config["token"] is None else Token.from_hex(config["token"], config["token_origin"])
+    worker = worker_class(
+        config["scheduler_address"],
+        token=token,
+        insecure=config["insecure"],
+        nanny=config["nanny"],
+        **config["options"],
+    )
+    return await worker
+
+
+async def _unless_stopped(coroutine: Any, stop: asyncio.Future[str]) -> Any:
+    """The result of the coroutine, or None if the stop comes first."""
+    starting = asyncio.ensure_future(coroutine)
+    await asyncio.wait([starting, stop], return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait([starting])
+        return None
+    return starting.result()
+
+
+def _reason_of(worker: Any) -> str:
+    return str(getattr(worker, "close_reason", None) or "the worker closed")
+
+
+def _page_of(worker: Any) -> str | None:
+    """Path of the page that tells what this worker executes, which the parent reads after a sudden end."""
+    page = getattr(worker, "executing_page", None)
+    return None if page is None else str(page.path)
+
+
+def load_class(name: str | None) -> Callable[..., Any]:
+    """The worker class of an import name `module:name`; the usual one if None."""
+    module, _, attribute = (name or DEFAULT_WORKER_CLASS).partition(":")
+    found: Any = importlib.import_module(module)
+    for part in attribute.split("."):
+        found = getattr(found, part)
+    return found  # type: ignore[no-any-return]
+
+
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _end(code: int) -> None:
+    """Leave without waiting for threads of tasks that never end."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
+
+
+def _leave_main() -> None:
+    """Make `__main__` an empty module: what tasks start by multiprocessing must not import this one again."""
+    sys.modules["fastdist.worker.process"] = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+
+
+if __name__ == "__main__":
+    _leave_main()
+    _end(main(sys.argv[1:]))

@@ -1,0 +1,198 @@
+"""Values between workers: fetch inputs, serve data, take data that was put here.
+
+One request to a worker asks for many values; the core says which, from whom and how many at a time. Inside one process
+values pass by reference. A value that cannot be serialised is answered with the flag `REFUSED` and a failure instead of its
+data; the tasks that need it fail with that. May import: layers L0 to L3, and the execution of this worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any
+
+from fastdist._core.worker.core import WorkerCore
+from fastdist._core.worker.inspect import sizes_of
+from fastdist.comm.handshake import Role
+from fastdist.errors import FastdistError, MessageError, SerializationError
+from fastdist.protocol import results
+from fastdist.protocol.failures import dump_failure
+from fastdist.rpc import fields as check
+from fastdist.rpc.peer import Peer
+from fastdist.rpc.pool import ConnectionPool
+from fastdist.worker.execution import Execution
+from fastdist.worker.store import Store
+
+logger = logging.getLogger("fastdist.worker")
+
+#: Flags of the answer to get-data, one for each task id.
+ABSENT, FOUND, REFUSED = 0, 1, 2
+#: Values of more bytes than this are pickled and unpickled beside the event loop.
+OFFLOAD_BYTES = 64 * 1024
+#: How many requests for data are served at the same time; others wait their turn.
+MAX_SERVED = 10
+#: Seconds until a worker that does not answer a request for data counts as failed.
+FETCH_TIMEOUT = 300.0
+
+
+class Transfer:
+    """Moves the values of one worker.
+
+    Parameters
+    ----------
+    core, execution, store
+        Those of the worker.
+    pool : ConnectionPool
+        Connections to other workers.
+    offload : Executor
+        Where large values are pickled and unpickled.
+    measure : callable
+        Bytes that a value takes.
+    """
+
+    def __init__(
+        self,
+        core: WorkerCore,
+        execution: Execution,
+        store: Store,
+        pool: ConnectionPool,
+        offload: Executor,
+        measure: Callable[[Any], int],
+    ) -> None:
+        self.core = core
+        self.execution = execution
+        self.store = store
+        self.pool = pool
+        self._offload = offload
+        self._measure = measure
+        self._serving = asyncio.Semaphore(MAX_SERVED)
+        self._fetches: set[asyncio.Task[None]] = set()
+        self.bytes_fetched = 0
+        self.bytes_served = 0
+
+    # Fetching
+
+    def start_fetches(self) -> None:
+        """Ask for all inputs that can be asked for now."""
+        while (request := self.core.next_fetch()) is not None:
+            task = asyncio.get_running_loop().create_task(self._fetch(*request))
+            self._fetches.add(task)
+            task.add_done_callback(self._fetches.discard)
+
+    async def _fetch(self, number: int, task_ids: list[int], nbytes: int) -> None:
+        """Ask one worker for some inputs and tell the core what came of it."""
+        found: dict[int, tuple[int, int]] = {}
+        try:
+            peer = await self.pool.get(self._address_of(number))
+            reply = await peer.call("get-data", timeout=FETCH_TIMEOUT, task_ids=task_ids)
+            found = await self._keep(task_ids, reply["found"], reply.buffers, peer.comm.in_process)
+        except (OSError, TimeoutError, asyncio.TimeoutError, FastdistError, KeyError) as error:
+            logger.info("fetching %d inputs from worker %d failed: %s", len(task_ids), number, error)
+        self.core.on_fetched(number, task_ids, found, time.monotonic())
+        self.bytes_fetched += nbytes if found else 0
+        self.execution.expect_work()
+        self.start_fetches()
+
+    def _address_of(self, number: int) -> str:
+        address = self.core.addresses.get(number)
+        if address is None:
+            raise MessageError(f"the scheduler named worker {number} and never said its address")
+        return address
+
+    async def _keep(
+        self, task_ids: list[int], flags: list[int], buffers: list[Any], by_reference: bool
+    ) -> dict[int, tuple[int, int]]:
+        """Store what arrived; size and type number of each."""
+        if len(flags) != len(task_ids) or sum(flag != ABSENT for flag in flags) != len(buffers):
+            raise MessageError("the answer to get-data does not fit its question")
+        arrived = iter(buffers)
+        found: dict[int, tuple[int, int]] = {}
+        for task_id, flag in zip(task_ids, flags, strict=True):
+            if flag == ABSENT:
+                continue
+            buffer = next(arrived)
+            if flag == REFUSED:
+                self.core.on_fetch_refused(task_id, bytes(buffer), time.monotonic())
+                continue
+            value = buffer if by_reference else await self._loads(buffer)
+            # Storing and telling the core are one step for this loop, which alone frees and asks for data.
+            if self.core.awaits(task_id):
+                found[task_id] = self._store(task_id, value)
+        return found
+
+    def _store(self, task_id: int, value: object) -> tuple[int, int]:
+        nbytes = self._measure(value)
+        self.store.put(task_id, value, nbytes)
+        return nbytes, self.execution.number_of(value)
+
+    async def _loads(self, buffer: Any) -> Any:
+        if len(buffer) <= OFFLOAD_BYTES:
+            return results.loads([buffer])
+        return await asyncio.get_running_loop().run_in_executor(self._offload, results.loads, [buffer])
+
+    # Serving
+
+    async def get_data(
+        self, peer: Peer, fields: dict[str, Any], buffers: list[Any]
+    ) -> tuple[dict[str, Any], list[Any]]:
+        """Handler: the data of some tasks, as far as it is here."""
+        task_ids = check.ids(fields, "task_ids")
+        async with self._serving:
+            if sizes_of(self.core, task_ids) <= OFFLOAD_BYTES:
+                flags, served = self._collect(task_ids, peer.comm.in_process)
+            else:
+                loop = asyncio.get_running_loop()
+                flags, served = await loop.run_in_executor(
+                    self._offload, self._collect, task_ids, peer.comm.in_process
+                )
+        if not peer.comm.in_process:
+            self.bytes_served += sum(map(len, served))
+        return {"found": flags}, served
+
+    def _collect(self, task_ids: list[int], by_reference: bool) -> tuple[list[int], list[Any]]:
+        flags: list[int] = []
+        served: list[Any] = []
+        for task_id in task_ids:
+            try:
+                value = self.store.get(task_id)
+                served.append(value if by_reference else _joined(results.dumps(value)))
+                flags.append(FOUND)
+            except KeyError:
+                flags.append(ABSENT)
+            except SerializationError as error:
+                served.append(dump_failure(error))
+                flags.append(REFUSED)
+        return flags, served
+
+    async def put_data(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> dict[str, Any]:
+        """Handler: keep data that a client or the scheduler puts here."""
+        if peer.comm.role == Role.WORKER:
+            raise PermissionError("workers fetch data; they do not put it on each other")
+        task_ids = check.ids(fields, "task_ids")
+        keys = check.items(fields, "keys", bytes)
+        if not len(task_ids) == len(keys) == len(buffers):
+            raise MessageError(f"{len(task_ids)} ids, {len(keys)} keys and {len(buffers)} values do not belong together")
+        values = buffers if peer.comm.in_process else [await self._loads(buffer) for buffer in buffers]
+        sizes = []
+        for task_id, key, value in zip(task_ids, keys, values, strict=True):
+            if not self.core.takes(task_id):
+                sizes.append(self._measure(value))
+                continue
+            nbytes, type_number = self._store(task_id, value)
+            self.core.on_put(task_id, key, nbytes, type_number)
+            sizes.append(nbytes)
+        return {"sizes": sizes}
+
+    async def close(self) -> None:
+        """Give up what is being fetched."""
+        fetches = list(self._fetches)
+        for task in fetches:
+            task.cancel()
+        await asyncio.gather(*fetches, return_exceptions=True)
+
+
+def _joined(buffers: list[Any]) -> Any:
+    return buffers[0] if len(buffers) == 1 else b"".join(buffers)

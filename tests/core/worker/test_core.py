@@ -1,0 +1,612 @@
+"""The worker core without threads or event loop: frames in, rows out, invariants after every step."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+
+from fastdist._core.codec.frames import DoneStatus
+from fastdist._core.worker import inspect, manual
+from fastdist._core.worker.core import WorkerCore
+from fastdist._core.worker.model import TaskState
+from fastdist.errors import FrameError
+from tests.core.worker.frames import EPOCH, Row, free_frame, read_done, read_type_names, retract_frame, run_frame
+
+ME = 1
+FINISHED, ERRED, RESCHEDULE = DoneStatus.DONE_FINISHED, DoneStatus.DONE_ERRED, DoneStatus.DONE_RESCHEDULE
+RETRACTED, REFUSED = DoneStatus.DONE_RETRACTED, DoneStatus.DONE_RETRACT_REFUSED
+REPLICA, MISSING, STARTED = DoneStatus.DONE_REPLICA, DoneStatus.DONE_MISSING, DoneStatus.DONE_STARTED
+
+
+class Driver:
+    """A core whose invariants are checked after every event."""
+
+    def __init__(self, **options) -> None:
+        options.setdefault("slots", 100)
+        self.core = WorkerCore(EPOCH, ME, read_option=json.loads, **options)
+        self.now = 1.0
+
+    def check(self) -> None:
+        self.now += 1
+        inspect.validate(self.core)
+
+    def run(self, *rows: Row, **extras) -> None:
+        self.core.on_run(run_frame(rows, **extras), self.now)
+        self.check()
+
+    def free(self, *task_ids: int, functions=()) -> list[int]:
+        dropped = self.core.on_free(free_frame(task_ids, functions), self.now)
+        self.check()
+        return dropped
+
+    def retract(self, *tasks: tuple[int, int]) -> None:
+        self.core.on_retract(retract_frame(tasks), self.now)
+        self.check()
+
+    def pop(self) -> int | None:
+        task = manual.pop(self.core)
+        self.check()
+        return None if task is None else task["task_id"]
+
+    def finish(self, task_id: int, **fields) -> bool:
+        wanted = manual.finished(self.core, task_id, now=self.now, **fields)
+        self.check()
+        return wanted
+
+    def fail(self, task_id: int, failure: bytes = b"no") -> None:
+        manual.failed(self.core, task_id, failure, now=self.now)
+        self.check()
+
+    def fetched(self, peer: int, asked: list[int], found: dict[int, tuple[int, int]]) -> None:
+        self.core.on_fetched(peer, asked, found, self.now)
+        self.check()
+
+    def rows(self) -> list[tuple[int, int, DoneStatus]]:
+        return [row[:3] for row in read_done(self.core.take_done())]
+
+    def states(self) -> dict[str, int]:
+        return {name: count for name, count in inspect.state_counts(self.core).items() if count}
+
+    def state(self, task_id: int) -> str:
+        return inspect.state_of(self.core, task_id).name
+
+
+@pytest.fixture
+def driver() -> Driver:
+    return Driver()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One task
+
+
+def test_a_task_without_inputs_is_ready_at_once_and_its_result_is_reported(driver: Driver) -> None:
+    driver.run(Row(5, attempt=3, key=b"k5", arguments=b"args", function=9, flags=1))
+    assert manual.pop(driver.core) == {
+        "task_id": 5, "attempt": 3, "function": 9, "key": b"k5", "arguments": b"args", "inputs": [], "flags": 1,
+    }  # fmt: skip
+    manual.finished(driver.core, 5, nbytes=28, type_number=0, seconds=0.5, payload=b"inline", now=2.0)
+    (row,) = read_done(driver.core.take_done())
+    assert row == (5, 3, FINISHED, 28, 0.5, 0, b"inline")
+    assert driver.core.take_done() is None
+    assert driver.state(5) == "MEMORY"
+    assert inspect.held(driver.core) == [(5, b"k5", 28)]
+
+
+def test_tasks_start_by_user_priority_then_order_then_arrival(driver: Driver) -> None:
+    driver.run(
+        Row(1, priority=0, order=5), Row(2, priority=0, order=3), Row(3, priority=-1, order=9), Row(4, order=3)
+    )
+    assert [driver.pop() for _ in range(5)] == [3, 2, 4, 1, None]
+
+
+def test_a_task_of_higher_priority_overtakes_those_that_came_before(driver: Driver) -> None:
+    driver.run(*(Row(i, order=i) for i in range(10, 20)))
+    driver.run(Row(1, priority=-1.0))
+    assert driver.pop() == 1
+
+
+def test_an_exception_is_reported_and_the_record_goes(driver: Driver) -> None:
+    driver.run(Row(1))
+    driver.pop()
+    driver.fail(1, b"failure")
+    (row,) = read_done(driver.core.take_done())
+    assert (row.status, row.payload) == (ERRED, b"failure")
+    assert driver.states() == {}
+
+
+def test_a_task_that_asks_to_be_placed_again_is_reported_and_forgotten(driver: Driver) -> None:
+    driver.run(Row(1), Row(2, inputs={1: (0, [])}, flags=2))
+    assert driver.pop() == 1
+    manual.rescheduled(driver.core, 1)
+    driver.check()
+    assert driver.rows() == [(1, 1, RESCHEDULE), (2, 1, RETRACTED)]
+    assert driver.states() == {}
+
+
+def test_a_long_task_is_reported_as_started(driver: Driver) -> None:
+    driver.run(Row(1, attempt=4))
+    driver.pop()
+    manual.started(driver.core, 1)
+    assert driver.rows() == [(1, 4, STARTED)]
+
+
+def test_type_names_travel_once_and_number_zero_is_object(driver: Driver) -> None:
+    assert driver.core.add_type(b"numpy.ndarray") == 1
+    driver.run(Row(1), Row(2))
+    driver.pop()
+    driver.finish(1, type_number=1)
+    assert read_type_names(driver.core.take_done()) == ["object", "numpy.ndarray"]
+    driver.pop()
+    driver.finish(2, type_number=1)
+    assert read_type_names(driver.core.take_done()) == []
+
+
+def test_no_more_tasks_execute_than_there_are_slots() -> None:
+    driver = Driver(slots=2)
+    driver.run(Row(1), Row(2), Row(3))
+    assert [driver.pop(), driver.pop(), driver.pop()] == [1, 2, None]
+    driver.finish(1)
+    assert driver.pop() == 3
+
+
+def test_a_paused_worker_starts_and_fetches_nothing(driver: Driver) -> None:
+    driver.core.on_paused()
+    driver.run(Row(1), Row(2, inputs={9: (10, [2])}))
+    assert driver.pop() is None
+    assert driver.core.next_fetch() is None
+    driver.core.on_resumed()
+    assert driver.pop() == 1
+    assert driver.core.next_fetch() == (2, [9], 10)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Inputs that are computed here
+
+
+def test_a_chain_that_was_sent_ahead_runs_without_the_scheduler(driver: Driver) -> None:
+    driver.run(Row(1), *(Row(i, inputs={i - 1: (0, [])}, flags=2) for i in range(2, 6)))
+    assert driver.states() == {"waiting": 4, "ready": 1}
+    for task_id in range(1, 6):
+        assert driver.pop() == task_id
+        assert driver.pop() is None
+        driver.finish(task_id)
+    assert driver.rows() == [(i, 1, FINISHED) for i in range(1, 6)]
+
+
+def test_a_task_with_several_inputs_waits_for_the_last(driver: Driver) -> None:
+    driver.run(Row(1), Row(2), Row(3, inputs={1: (0, []), 2: (0, [])}))
+    assert [driver.pop(), driver.pop(), driver.pop()] == [1, 2, None]
+    driver.finish(2)
+    assert driver.pop() is None
+    driver.finish(1)
+    assert manual.pop(driver.core)["inputs"] == [1, 2]
+
+
+def test_dependents_of_a_failed_task_wait_until_they_are_withdrawn(driver: Driver) -> None:
+    driver.run(Row(1), Row(2, inputs={1: (0, [])}))
+    driver.pop()
+    driver.fail(1)
+    assert driver.states() == {"erred": 1, "waiting": 1}
+    driver.rows()
+    driver.retract((2, 1))
+    assert driver.rows() == [(2, 1, RETRACTED)]
+    assert driver.states() == {}
+
+
+def test_a_retry_of_a_failed_task_lets_its_dependents_run(driver: Driver) -> None:
+    driver.run(Row(1), Row(2, inputs={1: (0, [])}))
+    driver.pop()
+    driver.fail(1)
+    driver.run(Row(1, attempt=2))
+    assert driver.pop() == 1
+    driver.finish(1)
+    assert driver.pop() == 2
+    assert driver.rows() == [(1, 1, ERRED), (1, 2, FINISHED)]
+
+
+def test_an_input_that_is_neither_here_nor_elsewhere_sends_the_task_back(driver: Driver) -> None:
+    driver.run(Row(2, inputs={1: (0, [])}))
+    rows = read_done(driver.core.take_done())
+    assert [(r.task_id, r.status, r.size) for r in rows] == [(1, MISSING, ME), (2, RETRACTED, 0)]
+    assert driver.states() == {}
+
+
+def test_freeing_an_input_gives_back_all_that_waits_for_it(driver: Driver) -> None:
+    driver.run(Row(1), Row(2, inputs={1: (0, [])}), Row(3, inputs={2: (0, []), 1: (0, [])}))
+    driver.pop()
+    driver.finish(1)
+    driver.rows()
+    assert driver.free(1) == [1]
+    assert sorted(driver.rows()) == [(2, 1, RETRACTED), (3, 1, RETRACTED)]
+    assert driver.states() == {}
+
+
+def test_giving_back_a_deep_chain_does_not_recurse(driver: Driver) -> None:
+    n = 20_000
+    driver.core.on_run(
+        run_frame([Row(1), *(Row(i, inputs={i - 1: (0, [])}) for i in range(2, n))]), driver.now
+    )
+    driver.free(1)
+    assert len(driver.rows()) == n - 2
+    assert driver.states() == {}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Fencing and repetition
+
+
+def test_a_repeated_frame_changes_nothing(driver: Driver) -> None:
+    frame = [Row(1, key=b"a"), Row(2, inputs={1: (0, [])})]
+    driver.run(*frame)
+    driver.run(*frame)
+    assert driver.states() == {"ready": 1, "waiting": 1}
+    assert [driver.pop(), driver.pop()] == [1, None]
+
+
+def test_a_finished_task_that_comes_with_a_new_attempt_is_answered_at_once(driver: Driver) -> None:
+    driver.run(Row(1))
+    driver.pop()
+    driver.finish(1, nbytes=77)
+    driver.rows()
+    driver.run(Row(1, attempt=2))
+    (row,) = read_done(driver.core.take_done())
+    assert (row.attempt, row.status, row.size) == (2, FINISHED, 77)
+    assert driver.pop() is None
+
+
+def test_an_executing_task_takes_over_a_newer_attempt(driver: Driver) -> None:
+    driver.run(Row(1))
+    driver.pop()
+    driver.run(Row(1, attempt=2))
+    driver.finish(1)
+    assert driver.rows() == [(1, 2, FINISHED)]
+
+
+def test_an_older_attempt_is_ignored_and_counted(driver: Driver) -> None:
+    driver.run(Row(1, attempt=5))
+    driver.run(Row(1, attempt=4, arguments=b"old"))
+    assert driver.core.stale == 1
+    assert manual.pop(driver.core)["attempt"] == 5
+
+
+def test_a_newer_attempt_replaces_a_task_that_has_not_started(driver: Driver) -> None:
+    driver.run(Row(1, arguments=b"first"), Row(3, inputs={1: (0, [])}), Row(4, inputs={3: (0, [])}))
+    driver.run(Row(1, attempt=2, arguments=b"second"), Row(4, attempt=2, inputs={1: (0, [])}))
+    task = manual.pop(driver.core)
+    assert (task["attempt"], task["arguments"]) == (2, b"second")
+    assert driver.pop() is None
+    driver.finish(1)
+    assert {driver.pop(), driver.pop()} == {3, 4}
+
+
+def test_a_task_freed_while_it_executes_leaves_nothing(driver: Driver) -> None:
+    driver.run(Row(1), Row(2, inputs={1: (0, [])}))
+    driver.pop()
+    assert driver.free(1) == []
+    assert driver.rows() == [(2, 1, RETRACTED)]
+    assert driver.finish(1) is False
+    assert driver.rows() == []
+    assert driver.states() == {}
+
+
+def test_a_task_freed_while_it_executes_and_wanted_again_is_finished(driver: Driver) -> None:
+    driver.run(Row(1))
+    driver.pop()
+    driver.free(1)
+    driver.run(Row(1, attempt=2))
+    assert driver.finish(1) is True
+    assert driver.rows() == [(1, 2, FINISHED)]
+
+
+def test_retract_gives_back_what_has_not_started_and_refuses_the_rest(driver: Driver) -> None:
+    driver.run(Row(1), Row(2), Row(3), Row(4, inputs={3: (0, [])}))
+    driver.pop()
+    driver.pop()
+    driver.finish(2)
+    driver.rows()
+    driver.retract((1, 1), (2, 1), (3, 1), (99, 1))
+    assert driver.rows() == [
+        (1, 1, REFUSED), (2, 1, REFUSED), (3, 1, RETRACTED), (4, 1, RETRACTED), (99, 1, RETRACTED),
+    ]  # fmt: skip
+    assert driver.states() == {"executing": 1, "memory": 1}
+
+
+def test_retract_of_another_attempt_is_refused(driver: Driver) -> None:
+    driver.run(Row(1, attempt=2))
+    driver.retract((1, 1))
+    assert driver.rows() == [(1, 1, REFUSED)]
+    assert driver.pop() == 1
+
+
+def test_free_is_idempotent_and_forgets_functions(driver: Driver) -> None:
+    driver.run(Row(1), functions={1: b"pickle", 2: b"other"})
+    driver.pop()
+    driver.finish(1)
+    assert driver.free(1, functions=[2]) == [1]
+    assert driver.free(1, 1, functions=[2]) == []
+    assert driver.core.functions == {1: b"pickle"}
+
+
+def test_an_input_freed_under_a_starting_task_gives_the_task_back(driver: Driver) -> None:
+    driver.run(Row(1))
+    driver.pop()
+    manual.input_gone(driver.core, 1)
+    driver.check()
+    assert driver.rows() == [(1, 1, RETRACTED)]
+    assert driver.states() == {}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Inputs that are fetched
+
+
+def test_inputs_are_asked_for_once_and_in_batches(driver: Driver) -> None:
+    driver.run(
+        Row(1, inputs={11: (10, [2]), 12: (20, [2]), 13: (30, [3])}),
+        Row(2, inputs={11: (10, [2])}),
+        addresses={2: b"tcp://b:2", 3: b"tcp://c:3"},
+    )
+    assert driver.core.addresses == {2: "tcp://b:2", 3: "tcp://c:3"}
+    assert driver.core.next_fetch() == (2, [11, 12], 30)
+    assert driver.core.next_fetch() == (3, [13], 30)
+    assert driver.core.next_fetch() is None
+    driver.fetched(2, [11, 12], {11: (10, 0), 12: (20, 0)})
+    assert driver.pop() == 2
+    driver.fetched(3, [13], {13: (31, 0)})
+    assert driver.pop() == 1
+    rows = read_done(driver.core.take_done())
+    assert [(r.task_id, r.attempt, r.status, r.size) for r in rows] == [
+        (11, 0, REPLICA, 10), (12, 0, REPLICA, 20), (13, 0, REPLICA, 31),
+    ]  # fmt: skip
+
+
+def test_one_request_to_a_worker_at_a_time(driver: Driver) -> None:
+    driver.run(Row(1, inputs={11: (10, [2])}))
+    driver.core.next_fetch()
+    driver.run(Row(2, inputs={12: (10, [2])}))
+    assert driver.core.next_fetch() is None
+    driver.fetched(2, [11], {11: (1, 0)})
+    assert driver.core.next_fetch() == (2, [12], 10)
+
+
+def test_requests_are_bounded_in_number_and_bytes() -> None:
+    driver = Driver(max_peers=1, max_bytes=100)
+    driver.run(Row(1, inputs={11: (60, [2]), 12: (60, [2]), 13: (500, [3])}))
+    assert driver.core.next_fetch() == (2, [11], 60)
+    assert driver.core.next_fetch() is None
+    driver.fetched(2, [11], {11: (60, 0)})
+    assert driver.core.next_fetch() == (2, [12], 60)
+    driver.fetched(2, [12], {12: (60, 0)})
+    assert driver.core.next_fetch() == (3, [13], 500)
+
+
+def test_an_input_is_asked_from_another_holder_when_one_fails(driver: Driver) -> None:
+    driver.run(Row(1, inputs={11: (10, [2, 3])}))
+    peer, asked, _ = driver.core.next_fetch()
+    driver.core.on_fetch_failed(peer, asked, 1.0)
+    driver.check()
+    other, asked, _ = driver.core.next_fetch()
+    assert {peer, other} == {2, 3}
+    driver.fetched(other, asked, {11: (10, 0)})
+    assert driver.pop() == 1
+
+
+def test_when_no_holder_has_the_input_each_is_reported_and_the_tasks_go_back(driver: Driver) -> None:
+    driver.run(Row(1, inputs={11: (10, [2, 3])}), Row(2, inputs={1: (0, [])}), Row(3, inputs={11: (10, [])}))
+    for _ in range(2):
+        peer, asked, _ = driver.core.next_fetch()
+        driver.fetched(peer, asked, {})
+    rows = read_done(driver.core.take_done())
+    assert {(r.task_id, r.size) for r in rows if r.status == MISSING} == {(11, 2), (11, 3)}
+    assert {r.task_id for r in rows if r.status == RETRACTED} == {1, 2, 3}
+    assert driver.states() == {}
+    assert driver.core.next_fetch() is None
+
+
+def test_holders_learnt_later_are_asked_too(driver: Driver) -> None:
+    driver.run(Row(1, inputs={11: (10, [2])}))
+    peer, asked, _ = driver.core.next_fetch()
+    driver.run(Row(2, inputs={11: (10, [2, 4])}))
+    driver.fetched(peer, asked, {})
+    assert driver.core.next_fetch() == (4, [11], 10)
+
+
+def test_this_worker_is_never_asked_by_itself(driver: Driver) -> None:
+    driver.run(Row(1, inputs={11: (10, [ME])}))
+    assert driver.core.next_fetch() is None
+    assert [(r.task_id, r.status) for r in read_done(driver.core.take_done())] == [(11, MISSING), (1, RETRACTED)]
+
+
+def test_an_input_that_nobody_needs_any_more_is_not_kept(driver: Driver) -> None:
+    driver.run(Row(1, inputs={11: (10, [2])}))
+    driver.core.next_fetch()
+    driver.free(1)
+    assert driver.core.awaits(11) is False
+    driver.fetched(2, [11], {})
+    assert driver.states() == {}
+    assert driver.rows() == []
+
+
+def test_a_late_answer_serves_a_renewed_wish(driver: Driver) -> None:
+    driver.run(Row(1, inputs={11: (10, [2])}))
+    _, asked, _ = driver.core.next_fetch()
+    driver.free(1)
+    driver.run(Row(2, inputs={11: (10, [2])}))
+    assert driver.core.awaits(11) is True
+    driver.fetched(2, asked, {11: (10, 0)})
+    assert driver.pop() == 2
+
+
+def test_an_input_that_cannot_be_serialised_fails_the_tasks_that_need_it(driver: Driver) -> None:
+    driver.run(Row(1, inputs={11: (10, [2])}), Row(2, inputs={1: (0, [])}))
+    driver.core.next_fetch()
+    driver.core.on_fetch_refused(11, b"cannot", driver.now)
+    driver.fetched(2, [11], {})
+    rows = read_done(driver.core.take_done())
+    assert [(r.task_id, r.status, r.payload) for r in rows] == [(1, ERRED, b"cannot"), (2, RETRACTED, b"")]
+    assert driver.states() == {}
+
+
+def test_an_input_that_is_fetched_can_be_computed_here_instead(driver: Driver) -> None:
+    driver.run(Row(1, inputs={11: (10, [2])}))
+    driver.core.next_fetch()
+    driver.run(Row(11, attempt=1))
+    assert driver.pop() == 11
+    driver.finish(11)
+    assert driver.pop() == 1
+
+
+def test_a_replica_that_is_asked_for_as_a_task_is_finished_already(driver: Driver) -> None:
+    driver.run(Row(1, inputs={11: (10, [2])}))
+    driver.core.next_fetch()
+    driver.fetched(2, [11], {11: (10, 0)})
+    driver.rows()
+    driver.run(Row(11, attempt=0))
+    assert driver.rows() == [(11, 0, FINISHED)]
+
+
+def test_data_put_here_serves_those_that_wait_for_it(driver: Driver) -> None:
+    driver.run(Row(1, inputs={11: (10, [2])}))
+    assert driver.core.on_put(11, b"eleven", 10, 0) is True
+    driver.check()
+    assert driver.core.on_put(11, b"eleven", 10, 0) is False
+    assert driver.core.on_put(12, b"twelve", 10, 0) is True
+    driver.check()
+    assert inspect.key_of(driver.core, 11) == b"eleven"
+    assert driver.pop() == 1
+    assert driver.free(11, 12) == [11, 12]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Resources
+
+
+def test_a_task_waits_for_its_resources_and_others_pass_it() -> None:
+    driver = Driver(resources={"GPU": 1.0})
+    gpu = {5: json.dumps({"GPU": 1}).encode()}
+    driver.run(Row(1, option=5), Row(2, option=5), Row(3, order=9), options=gpu)
+    assert [driver.pop(), driver.pop(), driver.pop()] == [1, 3, None]
+    driver.finish(1)
+    assert driver.pop() == 2
+    driver.fail(2)
+    assert inspect.resources(driver.core) == {"GPU": (1.0, 1.0)}
+
+
+def test_fractions_of_a_resource_add_up() -> None:
+    driver = Driver(resources={"GPU": 1.0})
+    tenth = {5: json.dumps({"GPU": 0.1}).encode(), 6: json.dumps({"GPU": 0.1}).encode()}
+    driver.run(*(Row(i, option=5 + i % 2) for i in range(1, 12)), options=tenth)
+    assert sum(driver.pop() is not None for _ in range(11)) == 10
+
+
+def test_a_resource_that_this_worker_lacks_holds_the_task_until_it_comes(driver: Driver) -> None:
+    driver.run(Row(1, option=5), options={5: json.dumps({"FPGA": 2}).encode()})
+    assert driver.pop() is None
+    driver.core.set_resources({"FPGA": 2})
+    assert driver.pop() == 1
+
+
+def test_a_withdrawn_task_never_takes_resources() -> None:
+    driver = Driver(resources={"GPU": 1.0})
+    driver.run(Row(1, option=5), Row(2, option=5), options={5: b'{"GPU": 1}'})
+    driver.free(1)
+    assert driver.pop() == 2
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Bad input
+
+
+@pytest.mark.parametrize("cut", [0, 4, 100, 250])
+def test_a_malformed_frame_is_refused_and_changes_nothing(driver: Driver, cut: int) -> None:
+    body = run_frame([Row(1, key=b"key")])
+    with pytest.raises(FrameError):
+        driver.core.on_run(body[:cut], 1.0)
+    assert driver.states() == {}
+
+
+def test_a_frame_of_another_epoch_is_refused(driver: Driver) -> None:
+    for call, frame in [
+        (driver.core.on_run, run_frame([Row(1)], epoch=EPOCH + 1)),
+        (driver.core.on_free, free_frame([1], epoch=EPOCH + 1)),
+        (driver.core.on_retract, retract_frame([(1, 1)], epoch=EPOCH + 1)),
+    ]:
+        with pytest.raises(FrameError, match="epoch"):
+            call(frame, 1.0)
+
+
+def test_a_task_that_needs_itself_never_starts_and_can_be_freed(driver: Driver) -> None:
+    driver.run(Row(1, inputs={1: (0, [])}))
+    assert driver.pop() is None
+    driver.free(1)
+    assert driver.states() == {}
+
+
+def test_the_table_of_transitions_and_the_functions_agree() -> None:
+    from fastdist._core.worker.transitions import TRANSITIONS
+
+    assert set(TRANSITIONS) == set(TaskState)
+    assert TaskState.EXECUTING not in TRANSITIONS[TaskState.WAITING]
+
+
+@pytest.mark.parametrize("seed", range(400))
+def test_random_events_keep_all_invariants(seed: int) -> None:
+    choose = random.Random(seed)
+    driver = Driver(slots=4, resources={"GPU": 2}, max_peers=2, max_bytes=50)
+    attempts: dict[int, int] = {}
+    executing: list[int] = []
+    flying: list[tuple[int, list[int], int]] = []
+
+    def run() -> None:
+        rows = []
+        for _ in range(choose.randrange(1, 6)):
+            task_id = choose.randrange(1, 25)
+            attempts[task_id] = attempts.get(task_id, 0) + choose.choice([0, 1, 1])
+            inputs = {
+                dependency: (choose.randrange(40), choose.sample([ME, 2, 3, 4], choose.randrange(0, 3)))
+                for dependency in choose.sample(range(1, 30), choose.randrange(0, 3))
+            }
+            rows.append(
+                Row(task_id, attempts[task_id], inputs=inputs, order=choose.randrange(9), option=choose.choice([0, 5]))
+            )
+        driver.run(*rows, options={5: b'{"GPU": 1}'})
+
+    def pop() -> None:
+        task_id = driver.pop()
+        if task_id is not None:
+            executing.append(task_id)
+
+    def end() -> None:
+        if executing:
+            task_id = executing.pop(choose.randrange(len(executing)))
+            choose.choice([driver.finish, driver.finish, driver.fail])(task_id)
+
+    def fetch() -> None:
+        request = driver.core.next_fetch()
+        if request is not None:
+            flying.append(request)
+
+    def answer() -> None:
+        if flying:
+            peer, asked, _ = flying.pop(choose.randrange(len(flying)))
+            if choose.random() < 0.2:
+                driver.core.on_fetch_refused(asked[0], b"cannot", driver.now)
+                driver.check()
+            driver.fetched(peer, asked, {i: (5, 0) for i in asked if choose.random() < 0.6})
+
+    def free() -> None:
+        driver.free(*(choose.randrange(1, 30) for _ in range(3)))
+
+    def retract() -> None:
+        driver.retract(*((i, attempts.get(i, 1)) for i in choose.sample(range(1, 25), 2)))
+
+    for _ in range(400):
+        choose.choice([run, pop, pop, end, end, fetch, answer, free, retract])()
+    while executing:
+        driver.finish(executing.pop())
+    driver.free(*range(1, 31))
+    assert driver.states() == {}
+    assert inspect.resources(driver.core) == {"GPU": (2.0, 2.0)}

@@ -1,0 +1,32 @@
+"""The smallest proof that an installed fastdist works: every module imports, one cluster runs one task.
+
+Run as a script by CI on each interpreter of the machine. May import: fastdist.
+"""
+
+import importlib
+import pkgutil
+import sys
+
+
+def import_everything() -> int:
+    """Import every module of the installed package; returns how many there are."""
+    import fastdist
+
+    names = [module.name for module in pkgutil.walk_packages(fastdist.__path__, "fastdist.")]
+    for name in names:
+        if not name.endswith("__main__"):
+            importlib.import_module(name)
+    return len(names)
+
+
+def run_one_task() -> None:
+    """Start a cluster of one worker process and run one task on it."""
+    from fastdist import Client, LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=1) as cluster, Client(cluster) as client:
+        assert client.submit(pow, 2, 10).result(timeout=30) == 1024
+
+
+if __name__ == "__main__":
+    run_one_task()
+    print(f"CPython {sys.version.split()[0]}: one task ran, {import_everything()} modules import")
