@@ -121,7 +121,9 @@ class ParallelBuild(build_ext):
 
 def main() -> None:
     """Translate and build the extensions."""
-    asked_to_build = any(word.startswith(("build", "bdist", "develop", "install", "editable")) for word in sys.argv)
+    asked_to_build = any(
+        word.startswith(("build", "bdist", "develop", "install", "editable")) for word in sys.argv
+    )
     setup(
         ext_modules=translate(find_extensions()) if asked_to_build else [],
         cmdclass={"build_ext": ParallelBuild},

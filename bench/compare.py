@@ -57,7 +57,9 @@ def environment_of(module: str) -> Path:
     if not done.exists() or done.read_text() != " ".join(requirements):
         print(f"making an environment for {', '.join(requirements)}", file=sys.stderr)
         venv.create(folder, clear=True, with_pip=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *requirements], check=True, stdout=sys.stderr)
+        subprocess.run(
+            [str(python), "-m", "pip", "install", "--quiet", *requirements], check=True, stdout=sys.stderr
+        )
         done.write_text(" ".join(requirements))
     return python
 
@@ -72,11 +74,14 @@ def requirements_of(module: str) -> list[str]:
 def peer_facts(module: str) -> dict[str, Any]:
     """Which workloads a peer can run and whether it gets the small sizes."""
     code = (
-        "import json; from peers import drive, {0} as peer, workloads;"
-        "print(json.dumps(dict(slow=peer.SLOW, can=[w for w in workloads.WORKLOADS if drive.can_run(peer, w)])))"
-    ).format(module)
+        f"import json; from peers import drive, {module} as peer, workloads;"
+        "can = [name for name in workloads.WORKLOADS if drive.can_run(peer, name)];"
+        "print(json.dumps({'slow': peer.SLOW, 'can': can}))"
+    )
     environment = {**os.environ, "PYTHONPATH": python_path()}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
     return dict(json.loads(done.stdout))
 
 
@@ -132,9 +137,12 @@ def measure(options: argparse.Namespace) -> Runs:
                 run = run_once(pythons[peer], PEERS[peer], name, sizes[peer], options.timeout)
                 run["load"] = os.getloadavg()[0]
                 results[name][peer].append(run)
-                note = run.get("error") or run.get("skipped") or "ok"
+                note = run.get("error", "ok")
                 elapsed = time.perf_counter() - start
-                print(f"{name} {repetition + 1}/{options.repetitions} {peer}: {elapsed:.1f} s, {note}", file=sys.stderr)
+                print(
+                    f"{name} {repetition + 1}/{options.repetitions} {peer}: {elapsed:.1f} s, {note}",
+                    file=sys.stderr,
+                )
     return results
 
 
@@ -186,7 +194,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every single run there")
     scale = parser.add_mutually_exclusive_group()
     scale.add_argument("--quick", dest="scale", action="store_const", const="quick", help="small sizes")
-    scale.add_argument("--smoke", dest="scale", action="store_const", const="smoke", help="only that results are right")
+    scale.add_argument(
+        "--smoke", dest="scale", action="store_const", const="smoke", help="only that results are right"
+    )
     options = parser.parse_args(arguments)
     options.scale = options.scale or "full"
     options.repetitions = options.repetitions or {"full": 5, "quick": 3, "smoke": 1}[options.scale]
@@ -199,7 +209,9 @@ def main() -> int:
     facts = machine()
     results = measure(options)
     if options.json is not None:
-        options.json.write_text(json.dumps({"machine": facts, "scale": options.scale, "results": results}, indent=1))
+        options.json.write_text(
+            json.dumps({"machine": facts, "scale": options.scale, "results": results}, indent=1)
+        )
     print(", ".join(f"{name}: {value}" for name, value in facts.items()))
     print(f"scale: {options.scale}; median of {options.repetitions}; CPU in microseconds per task\n")
     print(report(results))

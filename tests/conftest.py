@@ -67,7 +67,11 @@ class Resources:
             if before.files.get(number) != target
         ]
         leaks += [f"thread {name}" for ident, name in self.threads.items() if ident not in before.threads]
-        leaks += [f"process {pid}: {command}" for pid, command in self.children.items() if pid not in before.children]
+        leaks += [
+            f"process {pid}: {command}"
+            for pid, command in self.children.items()
+            if pid not in before.children
+        ]
         leaks += [f"/dev/shm/{name}" for name in self.shared_memory - before.shared_memory]
         return leaks
 

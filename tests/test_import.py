@@ -32,7 +32,9 @@ def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("code", ["import fastdist", "from fastdist import Client, Future, LocalCluster, as_completed, wait"])
+@pytest.mark.parametrize(
+    "code", ["import fastdist", "from fastdist import Client, Future, LocalCluster, as_completed, wait"]
+)
 def test_importing_the_public_names_loads_nothing_heavy(code: str, tmp_path: Path) -> None:
     done = run(f"{code}\nimport json; print(json.dumps(sorted(sys.modules)))", tmp_path)
     assert done.returncode == 0, done.stderr

@@ -73,7 +73,11 @@ def imports_of_python(tree: ast.Module, path: Path) -> Iterator[tuple[str, int, 
         elif isinstance(node, ast.ImportFrom):
             source = node.module or ""
             if node.level:
-                parents = package.split(".")[: -node.level] if path.name != "__init__.py" else package.split(".")[: -node.level]
+                parents = (
+                    package.split(".")[: -node.level]
+                    if path.name != "__init__.py"
+                    else package.split(".")[: -node.level]
+                )
                 source = ".".join([*parents, source]).rstrip(".")
             if source == "fastdist":
                 yield from ((f"fastdist.{alias.name}", node.lineno, at_module_level) for alias in node.names)
@@ -163,7 +167,9 @@ def test_the_package_itself_imports_lazily() -> None:
         ("import os, time", [("os", 1, True), ("time", 1, True)]),
     ],
 )
-def test_imports_of_cython_sources_are_seen(text: str, found: list[tuple[str, int, bool]], tmp_path: Path) -> None:
+def test_imports_of_cython_sources_are_seen(
+    text: str, found: list[tuple[str, int, bool]], tmp_path: Path
+) -> None:
     path = tmp_path / "example.pyx"
     path.write_text(text)
     assert list(imports(path)) == found

@@ -16,10 +16,14 @@ PACKAGE = ROOT / "fastdist"
 FOLDERS = ("fastdist", "tests", "bench", "examples")
 MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 80
-CYTHON_FUNCTION = re.compile(r"^(?P<indent> *)(?:async def|def|cpdef|cdef(?! class| extern| enum| struct))\b.*\(")
+CYTHON_FUNCTION = re.compile(
+    r"^(?P<indent> *)(?:async def|def|cpdef|cdef(?! class| extern| enum| struct))\b.*\("
+)
 CDEF_CLASS = re.compile(r"^(?:cdef class|class) (?P<name>\w+)", re.MULTILINE)
 # Paths of a developer's machine have no place in a project; the pattern is put together so as not to find itself.
-MACHINE_PATHS = re.compile("|".join(["/" + "work/", "/opt" + "/dev", "/root" + "/", r"\.py" + r"env/versions/\d"]))
+MACHINE_PATHS = re.compile(
+    "|".join(["/" + "work/", "/opt" + "/dev", "/root" + "/", r"\.py" + r"env/versions/\d"])
+)
 
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -27,7 +31,9 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 def files(*suffixes: str, folders: tuple[str, ...] = FOLDERS) -> list[Path]:
     """The source files with one of the suffixes."""
-    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in suffixes)
+    return sorted(
+        path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in suffixes
+    )
 
 
 def name_of(path: Path) -> str:
@@ -61,7 +67,9 @@ def cython_functions(text: str) -> Iterator[tuple[str, int]]:
 
 
 def test_files_are_short() -> None:
-    long = {name_of(path): len(path.read_text().splitlines()) for path in files(".py", ".pyx", ".pxd", ".pyi")}
+    long = {
+        name_of(path): len(path.read_text().splitlines()) for path in files(".py", ".pyx", ".pxd", ".pyi")
+    }
     long = {name: lines for name, lines in long.items() if lines > MAX_FILE_LINES}
     assert not long, f"more than {MAX_FILE_LINES} lines: {long}"
 
@@ -83,18 +91,25 @@ def test_functions_are_short() -> None:
 def test_every_file_says_what_it_is() -> None:
     silent = [
         name_of(path)
-        for path in files(".py", ".pyi")
+        for path in files(".py")
         if path.read_text().strip() and not ast.get_docstring(ast.parse(path.read_text()))
     ]
     silent += [name_of(path) for path in files(".pyx") if not path.read_text().lstrip().startswith('"""')]
-    silent += [name_of(path) for path in files(".pxd") if not path.read_text().lstrip().startswith(("#", '"""'))]
+    silent += [
+        name_of(path) for path in files(".pxd") if not path.read_text().lstrip().startswith(("#", '"""'))
+    ]
     assert not silent, f"without a docstring at the top: {silent}"
 
 
 def test_public_definitions_are_documented() -> None:
     """A method may inherit its documentation from the class that declares it."""
     trees = {path: ast.parse(path.read_text()) for path in files(".py", folders=("fastdist", "bench/peers"))}
-    classes = {node.name: node for tree in trees.values() for node in definitions(tree) if isinstance(node, ast.ClassDef)}
+    classes = {
+        node.name: node
+        for tree in trees.values()
+        for node in definitions(tree)
+        if isinstance(node, ast.ClassDef)
+    }
     silent = [
         f"{name_of(path)}:{node.lineno} {node.name}"
         for path, tree in trees.items()
@@ -111,7 +126,11 @@ def inherits_docstring(name: str, owner: ast.ClassDef | None, classes: dict[str,
         if parent is None or parent is owner:
             continue
         for inner in parent.body:
-            if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef) and inner.name == name and ast.get_docstring(inner):
+            if (
+                isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef)
+                and inner.name == name
+                and ast.get_docstring(inner)
+            ):
                 return True
         if inherits_docstring(name, parent, classes):
             return True
@@ -121,12 +140,16 @@ def inherits_docstring(name: str, owner: ast.ClassDef | None, classes: dict[str,
 def public_definitions(tree: ast.Module) -> Iterator[tuple[Definition, ast.ClassDef | None]]:
     """Functions and classes at module level, and the methods of those classes, without what is private."""
     for node in tree.body:
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or node.name.startswith("_"):
+        if not isinstance(
+            node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+        ) or node.name.startswith("_"):
             continue
         yield node, None
         if isinstance(node, ast.ClassDef):
             for inner in node.body:
-                if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef) and not inner.name.startswith("_"):
+                if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef) and not inner.name.startswith(
+                    "_"
+                ):
                     decorators = {ast.unparse(decorator) for decorator in inner.decorator_list}
                     if not any("overload" in name or name.endswith(".setter") for name in decorators):
                         yield inner, node
@@ -163,7 +186,8 @@ def test_cython_headers_are_no_textual_includes() -> None:
         f"{name_of(path)}:{number}"
         for path in files(".pyx", ".pxd")
         for number, line in enumerate(path.read_text().splitlines(), 1)
-        if re.match(r"\s*include\s+[\"']", line) or re.match(r"\s*cimport numpy|\s*from numpy\S* cimport", line)
+        if re.match(r"\s*include\s+[\"']", line)
+        or re.match(r"\s*cimport numpy|\s*from numpy\S* cimport", line)
     ]
     assert not wrong, f"textual includes and numpy's headers are not used: {wrong}"
 
@@ -185,7 +209,9 @@ def test_c_functions_state_what_an_exception_does() -> None:
         text = without_external_blocks(path.read_text())
         for match in function.finditer(text):
             head = " ".join(match.group(0).split())
-            c_value = re.match(r"cdef\s+(inline\s+)?(const\s+)?[\w.]+(\[.*\])?(\s*[*&]+\s*|\s+)\w+\s*\(", head)
+            c_value = re.match(
+                r"cdef\s+(inline\s+)?(const\s+)?[\w.]+(\[.*\])?(\s*[*&]+\s*|\s+)\w+\s*\(", head
+            )
             if c_value is None or returns_object.match(head) or returns_extension_class(head, classes):
                 continue
             if "except" not in match["contract"]:  # also finds `noexcept`
@@ -214,7 +240,11 @@ def without_external_blocks(text: str) -> str:
 
 def test_no_path_of_a_machine_is_written_down() -> None:
     texts = [*files(".py", ".pyx", ".pxd", ".pyi", ".md"), *ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
-    texts += [path for path in (ROOT / "Makefile", ROOT / "setup.py", ROOT / "pyproject.toml", ROOT / ".ci" / "run") if path.exists()]
+    texts += [
+        path
+        for path in (ROOT / "Makefile", ROOT / "setup.py", ROOT / "pyproject.toml", ROOT / ".ci" / "run")
+        if path.exists()
+    ]
     found = [
         f"{name_of(path)}:{number} {line.strip()[:80]}"
         for path in texts

@@ -25,7 +25,7 @@ NEEDED = {
     "map": ("submit_map", "gather"),
     "graph": ("run_graph",),
     "latency": ("call_once",),
-    "memory": ("submit_map", "gather"),
+    "memory": ("submit_map", "gather", "HOLDS_RESULTS"),
     "start": ("start_times",),
 }
 
@@ -100,8 +100,6 @@ def run_latency(peer: ModuleType, cluster: Cluster, size: int) -> Measured:
 
 def run_memory(peer: ModuleType, cluster: Cluster, size: int) -> Measured:
     """What the scheduler needs for tasks that are held, and after nearly all of them are released."""
-    if "scheduler" not in cluster.roles:
-        return {"skipped": "the scheduler is no process of its own"}
     (pid,) = cluster.roles["scheduler"]
     peer.gather(cluster.client, peer.submit_map(cluster.client, range(-1_000, 0)))
     start = settled_memory(pid)

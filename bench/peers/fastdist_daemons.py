@@ -16,6 +16,7 @@ from peers.workloads import Graph
 
 REQUIREMENTS: tuple[str, ...] = ()  # measured where compare.py runs
 SLOW = False
+HOLDS_RESULTS = True  # in one scheduler process, until the futures go
 
 
 @contextmanager

@@ -47,4 +47,8 @@ def start_times() -> dict[str, float]:
         "from concurrent.futures import ProcessPoolExecutor",
         "client = ProcessPoolExecutor(2); client.close = client.shutdown",
     )
-    return {"import": times["import"], "first result, n_workers=2": times["first result"], "close, n_workers=2": times["close"]}
+    return {
+        "import": times["import"],
+        "first result, n_workers=2": times["first result"],
+        "close, n_workers=2": times["close"],
+    }

@@ -86,7 +86,9 @@ def descendants(pid: int) -> dict[int, str]:
 
 
 @contextmanager
-def daemons(folder: Path, scheduler: Sequence[str], worker: Sequence[str]) -> Iterator[tuple[str, dict[str, list[int]]]]:
+def daemons(
+    folder: Path, scheduler: Sequence[str], worker: Sequence[str]
+) -> Iterator[tuple[str, dict[str, list[int]]]]:
     """Run one scheduler and two workers, each `python -m` with these words; yields the address and the roles."""
     contact = folder / "scheduler.json"
     running: list[subprocess.Popen[bytes]] = []
@@ -139,7 +141,9 @@ def _show_logs(folder: Path) -> None:
 
 def timed_in_fresh_process(statement: str, setup: str = "pass") -> float:
     """The seconds that one statement takes in a new interpreter."""
-    code = f"import time\n{setup}\nstart = time.perf_counter()\n{statement}\nprint(time.perf_counter() - start)"
+    code = (
+        f"import time\n{setup}\nstart = time.perf_counter()\n{statement}\nprint(time.perf_counter() - start)"
+    )
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True, timeout=120
@@ -167,7 +171,12 @@ print(t1 - t0, t2 - t1, t3 - t2)
         body = "".join(f"    {line}\n" for line in code.strip().splitlines())
         script.write_text(f"if __name__ == '__main__':\n{body}")
         done = subprocess.run(
-            [sys.executable, str(script)], cwd=folder, capture_output=True, text=True, check=False, timeout=120
+            [sys.executable, str(script)],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
         )
     if done.returncode != 0:
         raise RuntimeError(f"a session failed:\n{done.stderr[-2000:]}")

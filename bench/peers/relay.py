@@ -39,7 +39,9 @@ TASKS_ROW, RUN_ROW, DONE_ROW, STATE_ROW = 88, 112, 49, 41
 async def read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     """The width of the rows of the next frame, and its body."""
     header = await reader.readexactly(HEADER)
-    return int.from_bytes(header[:8], "little"), await reader.readexactly(int.from_bytes(header[8:], "little"))
+    return int.from_bytes(header[:8], "little"), await reader.readexactly(
+        int.from_bytes(header[8:], "little")
+    )
 
 
 def frame(width: int, body: bytes) -> bytes:
@@ -213,7 +215,8 @@ def cluster(folder: Path) -> Iterator[Cluster]:
 def submit_map(client: RelayClient, numbers: Sequence[int]) -> tuple[list[bytes], int]:
     """The rows of all numbers, in frames; they travel in `gather`."""
     frames = [
-        rows_of(numbers[start : start + ROWS_PER_FRAME], TASKS_ROW) for start in range(0, len(numbers), ROWS_PER_FRAME)
+        rows_of(numbers[start : start + ROWS_PER_FRAME], TASKS_ROW)
+        for start in range(0, len(numbers), ROWS_PER_FRAME)
     ]
     return frames, len(numbers)
 

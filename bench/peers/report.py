@@ -46,11 +46,16 @@ def row_of(runs: list[dict[str, Any]], reference: list[float]) -> list[str]:
 def special(kind: str, runs: list[dict[str, Any]]) -> list[str]:
     """The lines of the workloads that are not a time per task."""
     if kind == "latency":
-        return [f"{name} {microseconds(median(run[name] for run in runs))} us" for name in ("p50", "p90", "p99")]
+        return [
+            f"{name} {microseconds(median(run[name] for run in runs))} us" for name in ("p50", "p90", "p99")
+        ]
     if kind == "memory":
         held = median(run["bytes_per_task"] for run in runs)
         left = median(run["left_bytes"] for run in runs) / 2**20
-        return [f"{held:,.0f} bytes per held task of {runs[0]['tasks']:,}", f"{left:.2f} MiB above the start after release"]
+        return [
+            f"{held:,.0f} bytes per held task of {runs[0]['tasks']:,}",
+            f"{left:.2f} MiB above the start after release",
+        ]
     return [f"{name} {median(run['times'][name] for run in runs):.3f} s" for name in runs[0]["times"]]
 
 
@@ -69,13 +74,21 @@ def report(results: Runs) -> str:
     parts = []
     for workload, peers in results.items():
         kind, title = WORKLOADS[workload].kind, WORKLOADS[workload].title
-        good = {peer: [run for run in runs if "error" not in run and "skipped" not in run] for peer, runs in peers.items()}
+        good = {peer: [run for run in runs if "error" not in run] for peer, runs in peers.items()}
         good = {peer: runs for peer, runs in good.items() if runs}
         if not good:
             continue
         if kind in ("map", "graph"):
             reference = per_task(good.get(REFERENCE, []))
-            head = ["peer", "tasks", "us/task", "min..max", *(f"cpu {role}" for role in ROLES), "cpu map()", "to fastdist"]
+            head = [
+                "peer",
+                "tasks",
+                "us/task",
+                "min..max",
+                *(f"cpu {role}" for role in ROLES),
+                "cpu map()",
+                "to fastdist",
+            ]
             body = table([head, *([peer, *row_of(runs, reference)] for peer, runs in good.items())])
         else:
             body = "\n".join(f"- {peer}: " + ", ".join(special(kind, runs)) for peer, runs in good.items())

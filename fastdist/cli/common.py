@@ -60,7 +60,8 @@ class _ShowVersion(argparse.Action):
             number = importlib.metadata.version("fastdist")
         except importlib.metadata.PackageNotFoundError:
             number = "(not installed)"
-        parser.exit(message=f"{parser.prog} {number}\n")
+        print(f"{parser.prog} {number}")
+        parser.exit()
 
 
 def make_parser(program: str, description: str) -> argparse.ArgumentParser:

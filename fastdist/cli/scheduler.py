@@ -76,7 +76,6 @@ async def _serve(options: argparse.Namespace, token: Token | None, stop: asyncio
         scheduler_file=options.scheduler_file,
     )
     await scheduler
-    logger.info("Scheduler at:   %s", scheduler.address)
     reason = await until_stopped(stop, scheduler.finished())
     await scheduler.close(reason=reason or "the scheduler closed")
     logger.info("Stopped scheduler at %s", scheduler.address)

@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     add("--local-directory", help="folder for temporary files")
     add("--resources", default="", help='for example "GPU=2 MEM=10e9"')
     add("--death-timeout", type=seconds, help="give up connecting after so long")
-    add("--lifetime", type=seconds, help="close after so long")
+    add("--lifetime", type=seconds, help="not built yet")
     add("--lifetime-stagger", type=seconds, default=0.0, help="not built yet")
     add("--lifetime-restart", action=Switch, help="not built yet")
     add("--worker-class", help="class of the workers, as module:name")
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the daemon; returns its exit code."""
     command_line = parser()
     options = command_line.parse_args(arguments)
-    unbuilt = ["nanny_port", "preload_nanny", "scheduler_sni", "lifetime_stagger", "lifetime_restart"]
+    unbuilt = ["nanny_port", "preload_nanny", "scheduler_sni", "lifetime", "lifetime_stagger", "lifetime_restart"]
     refuse_unbuilt(command_line, options, "preload_argv", *unbuilt)
     start_logging()
     try:
@@ -141,7 +141,6 @@ def worker_options(options: argparse.Namespace) -> list[dict[str, Any]]:
         "host": host,
         "contact_address": options.contact_address,
         "death_timeout": options.death_timeout,
-        "lifetime": options.lifetime,
     }
     names = [_name(options.name, index, count) for index in range(count)]
     return [{**shared, "name": name, "port": port} for name, port in zip(names, ports, strict=True)]

@@ -1,1 +1,8 @@
-"""The client: Client, Future, wait, as_completed. May import: everything up to `rpc`, never `deploy` at import time."""
+"""The client: Client, Future, wait, as_completed. May import: everything up to `rpc`; `deploy` inside functions only."""
+
+from fastdist.client.client import Client
+from fastdist.client.current import default_client, get_client
+from fastdist.client.future import Future
+from fastdist.client.waiting import as_completed, wait
+
+__all__ = ["Client", "Future", "as_completed", "default_client", "get_client", "wait"]

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from fastdist import config
 from fastdist._core.client.futures import FutureTable
 from fastdist._core.codec.frames import FrameKind
 from fastdist.client.submission import Submitter
@@ -35,15 +34,9 @@ class SchedulerConnection:
 
     Parameters
     ----------
-    address : str
-        Where the scheduler listens.
     client_id : str
         The name of this client in the cluster.
     table : FutureTable
-    token : Token or None
-        The shared secret; None only with `insecure`.
-    insecure : bool
-        Go without a token.
     on_done : callable
         Called with the watched ids that are done.
     on_lost : callable
@@ -54,23 +47,18 @@ class SchedulerConnection:
 
     def __init__(
         self,
-        address: str,
         client_id: str,
         table: FutureTable,
         *,
-        token: Token | None,
-        insecure: bool,
         on_done: Callable[[list[int]], None],
         on_lost: Callable[[Exception | None], None],
         heartbeat_interval: float,
     ):
-        self.address = address
+        self.address = ""
         self.submitter = Submitter(table, self.send_tasks)
         self.info: dict[str, Any] = {}
         self._client_id = client_id
         self._table = table
-        self._token = token
-        self._insecure = insecure
         self._on_done = on_done
         self._on_lost = on_lost
         self._heartbeat_interval = heartbeat_interval
@@ -93,23 +81,28 @@ class SchedulerConnection:
         """Whether the scheduler lives in this very process."""
         return self._peer is not None and self._peer.comm.in_process
 
-    async def open(self, timeout: float) -> None:
+    async def open(self, address: str, token: Token | None, insecure: bool, timeout: float) -> None:
         """Connect, register, and send what was submitted before.
+
+        Parameters
+        ----------
+        address : str
+            Where the scheduler listens.
+        token : Token or None
+            The shared secret; None only with `insecure`.
+        insecure : bool
+            Go without a token.
+        timeout : float
+            Seconds.
 
         Raises
         ------
         OSError, TimeoutError
             As of `fastdist.comm.connect`.
         """
+        self.address = address
         self._loop = asyncio.get_running_loop()
-        comm = await connect(
-            self.address,
-            role=Role.CLIENT,
-            token=self._token,
-            insecure=self._insecure,
-            timeout=timeout,
-            retry=True,
-        )
+        comm = await connect(address, role=Role.CLIENT, token=token, insecure=insecure, timeout=timeout, retry=True)
         peer = Peer(comm, {"close": self._on_close_request}, f"the scheduler at {self.address}")
         peer.on_frame[FrameKind.STATE] = self._on_state
         peer.on_close = self._on_close
@@ -284,7 +277,3 @@ def versions() -> dict[str, str]:
 
     return {"python": platform.python_version(), "msgpack": ".".join(map(str, msgpack.version))}
 
-
-def default_timeout() -> float:
-    """The configured limit for connecting, in seconds."""
-    return config.get("comm.timeouts.connect")

@@ -7,12 +7,12 @@ import queue
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Collection, Iterable, Iterator, Sized
 from typing import Any
 
 from fastdist._core.client.batch import INLINE, NO_OPTIONS, WANTED, TaskBatch
 from fastdist._core.client.futures import FutureTable
-from fastdist._core.keys.canonical import encode_key
+from fastdist._core.keys.canonical import decode_key, encode_key
 from fastdist._core.keys.hash import KeyMaker, function_name
 from fastdist.client.future import Future
 from fastdist.client.graph import FlatGraph, Input
@@ -57,6 +57,22 @@ class SentFunctions:
         """Forget everything: the scheduler is another one."""
         self._sent.clear()
         self._dropped.clear()
+
+
+class KnownKeys(Collection[Any]):
+    """The keys that a graph may need without having them, because this client has futures of them."""
+
+    def __init__(self, table: FutureTable):
+        self._table = table
+
+    def __contains__(self, key: object) -> bool:
+        return bool(self._table.find_key(encode_key(key)))
+
+    def __iter__(self) -> Iterator[Any]:
+        return (decode_key(self._table.future(id).key_bytes) for id in self._table.live_ids())
+
+    def __len__(self) -> int:
+        return len(self._table)
 
 
 class Submitter:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from fastdist.comm.token import Token
 from fastdist.deploy.cluster import Cluster
 from fastdist.nanny import Nanny
-from fastdist.status import Status
 from fastdist.system.memory import total_memory
 from fastdist.system.processors import processor_count
 from fastdist.worker.memory import parse_memory_limit
@@ -25,6 +24,10 @@ if TYPE_CHECKING:
 
 #: There is no dashboard yet. These values ask for none, or are what scripts write to avoid a clash of ports.
 HARMLESS_DASHBOARD_ADDRESSES = (None, "", False, ":8787", ":0", "127.0.0.1:0", "localhost:0", 0)
+
+
+#: Seconds that tasks of workers in this process get to end when the cluster is closed.
+TASK_GRACE = 0.5
 
 
 class LocalCluster(Cluster):
@@ -186,11 +189,12 @@ class LocalCluster(Cluster):
             task.result()
 
     async def _close(self, timeout: float) -> None:
+        reason = f"cluster {self.name} was closed"
         workers, self.workers = list(self.workers.values()), {}
-        closing = [_close_one(worker, timeout, f"cluster {self.name} was closed") for worker in workers]
-        outcomes = await asyncio.gather(*closing, return_exceptions=True)
+        closing = [_close_one(worker, timeout, reason) for worker in workers]
         if self.scheduler is not None:
-            await self.scheduler.close(reason=f"cluster {self.name} was closed")
+            closing.append(self.scheduler.close(reason=reason))
+        outcomes = await asyncio.gather(*closing, return_exceptions=True)
         self._unsilence()
         for outcome in outcomes:
             if isinstance(outcome, Exception):
@@ -296,8 +300,8 @@ async def _start_one(worker: Any) -> None:
 async def _close_one(worker: Any, timeout: float, reason: str) -> None:
     if isinstance(worker, Nanny):
         await worker.close(timeout=timeout, reason=reason)
-    elif getattr(worker, "status", None) is not Status.closed:
-        await worker.close(reason=reason)
+    else:
+        await worker.close(timeout=min(timeout, TASK_GRACE), reason=reason)
 
 
 def _counts(n_workers: int | None, threads: int | None, processes: bool) -> tuple[int, int]:

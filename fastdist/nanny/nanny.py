@@ -243,6 +243,7 @@ class Nanny:
         """End the process at once, without an event loop; for the end of the interpreter."""
         process, self._process = self._process, None
         if process is not None:
+            process.stop_watching()
             process.kill()
             process.reap()
             process.control.close()
@@ -308,7 +309,6 @@ class Nanny:
         self._channel.drain()
         self._channel.close()
         self._process.control.close()
-        executing = read_executing(self._executing_page)
         if self._monitor is not None:
             self._monitor.cancel()
         address, self.worker_address = self.worker_address, None
@@ -324,6 +324,7 @@ class Nanny:
         if self.status is Status.closing:
             self._finish(Status.closed)
             return
+        executing = read_executing(self._executing_page)
         reason = self._end_reason or f"its process ended with {status}"
         logger.warning("worker %s (%s) ended unexpectedly: %s", self.name, address, reason)
         self._in_background(self._report(status, address, executing, reason))

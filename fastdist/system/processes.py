@@ -121,7 +121,8 @@ class ChildProcess:
             return
 
         def stop() -> None:
-            loop.remove_reader(descriptor)
+            if not loop.is_closed():
+                loop.remove_reader(descriptor)
             os.close(descriptor)
 
         loop.add_reader(descriptor, ended)

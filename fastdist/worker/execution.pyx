@@ -313,6 +313,10 @@ cdef class Execution:
         self.types[kind] = number
         return number
 
+    def number_of(self, object value) -> int:
+        """The number of the type of a value."""
+        return self.type_number(type(value))
+
     cdef bint encode(self, vector[uint8_t]& out, object value) except -1:
         """Append the bytes of a result that may travel with its report."""
         if self.by_reference and not (

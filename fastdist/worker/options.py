@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastdist.comm.addresses import inproc_prefix, resolve_listen_host, unparse_address
+from fastdist.comm.addresses import bracketed, resolve_listen_host, unparse_address
 
 #: Options of dask's worker that are not built yet, with the values that ask for nothing.
 NOT_BUILT: dict[str, tuple[Any, ...]] = {
@@ -93,12 +93,11 @@ def listen_address(
     if not wanted:
         wanted = "inproc" if scheduler.startswith("inproc://") and not (host or port or interface) else "tcp"
     if wanted == "inproc":
-        return f"inproc://{inproc_prefix()}{os.urandom(6).hex()}"
+        return "inproc://"
     if host and "://" in host:
         host = host.partition("://")[2]
     bound = resolve_listen_host(host, interface)
     if not bound and scheduler.startswith("tcp://127.0.0.1:"):
         # Nobody outside of this machine can reach the scheduler, so nobody outside needs this worker.
         bound = "127.0.0.1"
-    bracketed = f"[{bound}]" if ":" in bound and not bound.startswith("[") else bound
-    return f"tcp://{bracketed}:{port or 0}"
+    return f"tcp://{bracketed(bound)}:{port or 0}"

@@ -37,6 +37,9 @@ DEFAULT_WORKER_CLASS = "fastdist.worker.worker:Worker"
 # task.
 SWITCH_INTERVAL = 0.0005
 
+#: Seconds that tasks get to end when the worker is closed; their results are lost either way.
+TASK_GRACE = 0.5
+
 #: Exit code of a worker that could not start.
 START_FAILED_EXIT_CODE = 1
 
@@ -109,9 +112,10 @@ async def _serve(config: Message, control: socket.socket) -> int:
     # Told before the worker closes: whatever happens from now on, it is not to be started again.
     reason = stop.result() if stop.done() else _reason_of(worker)
     channel.send({"op": "closing", "reason": reason})
-    if not finished.done():
-        await worker.close(reason=reason)
-        finished.cancel()
+    closing = asyncio.ensure_future(worker.close(reason=reason))
+    await asyncio.wait([closing], timeout=TASK_GRACE)
+    if closing.done():
+        closing.result()
     return 0
 
 
@@ -147,8 +151,8 @@ def _reason_of(worker: Any) -> str:
 
 def _page_of(worker: Any) -> str | None:
     """Path of the page that tells what this worker executes, which the parent reads after a sudden end."""
-    page = getattr(worker, "executing_page", None)
-    return None if page is None else str(page.path)
+    path = getattr(worker, "executing_page_path", None)
+    return None if path is None else str(path)
 
 
 def load_class(name: str | None) -> Callable[..., Any]:

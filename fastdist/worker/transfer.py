@@ -84,15 +84,17 @@ class Transfer:
 
     async def _fetch(self, number: int, task_ids: list[int], nbytes: int) -> None:
         """Ask one worker for some inputs and tell the core what came of it."""
-        found: dict[int, tuple[int, int]] = {}
+        values: dict[int, Any] = {}
         try:
             peer = await self.pool.get(self._address_of(number))
             reply = await peer.call("get-data", timeout=FETCH_TIMEOUT, task_ids=task_ids)
-            found = await self._keep(task_ids, reply["found"], reply.buffers, peer.comm.in_process)
+            values = await self._values(task_ids, reply["found"], reply.buffers, peer.comm.in_process)
+            self.bytes_fetched += nbytes
         except (OSError, TimeoutError, asyncio.TimeoutError, FastdistError, KeyError) as error:
             logger.info("fetching %d inputs from worker %d failed: %s", len(task_ids), number, error)
+        # No await from here on: storing and telling the core are one step for this loop, which alone frees data.
+        found = {task_id: self._store(task_id, value) for task_id, value in values.items() if self.core.awaits(task_id)}
         self.core.on_fetched(number, task_ids, found, time.monotonic())
-        self.bytes_fetched += nbytes if found else 0
         self.execution.expect_work()
         self.start_fetches()
 
@@ -102,26 +104,23 @@ class Transfer:
             raise MessageError(f"the scheduler named worker {number} and never said its address")
         return address
 
-    async def _keep(
+    async def _values(
         self, task_ids: list[int], flags: list[int], buffers: list[Any], by_reference: bool
-    ) -> dict[int, tuple[int, int]]:
-        """Store what arrived; size and type number of each."""
+    ) -> dict[int, Any]:
+        """The values that arrived, by task id."""
         if len(flags) != len(task_ids) or sum(flag != ABSENT for flag in flags) != len(buffers):
             raise MessageError("the answer to get-data does not fit its question")
         arrived = iter(buffers)
-        found: dict[int, tuple[int, int]] = {}
+        values: dict[int, Any] = {}
         for task_id, flag in zip(task_ids, flags, strict=True):
             if flag == ABSENT:
                 continue
             buffer = next(arrived)
             if flag == REFUSED:
                 self.core.on_fetch_refused(task_id, bytes(buffer), time.monotonic())
-                continue
-            value = buffer if by_reference else await self._loads(buffer)
-            # Storing and telling the core are one step for this loop, which alone frees and asks for data.
-            if self.core.awaits(task_id):
-                found[task_id] = self._store(task_id, value)
-        return found
+            else:
+                values[task_id] = buffer if by_reference else await self._loads(buffer)
+        return values
 
     def _store(self, task_id: int, value: object) -> tuple[int, int]:
         nbytes = self._measure(value)

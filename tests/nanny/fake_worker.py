@@ -29,12 +29,15 @@ class FakeWorker:
         return self.start().__await__()
 
     async def start(self) -> FakeWorker:
-        Path(self.options["local_directory"], "file").write_text("left behind")
+        self.leave_a_file()
         self.address = f"pid://{os.getpid()}"
         behaviour = getattr(self, f"be_{self.name}".replace("-", "_"), None)
         if behaviour is not None:
             behaviour()
         return self
+
+    def leave_a_file(self) -> None:
+        Path(self.options["local_directory"], "file").write_text("left behind")
 
     def be_failing(self) -> None:
         raise ValueError("no such scheduler")
@@ -56,8 +59,9 @@ class FakeWorker:
         self.memory = bytearray(os.urandom(1)) * 300_000_000
 
     def be_executing(self) -> None:
-        self.executing_page = ExecutingPage(os.path.join(self.options["local_directory"], "executing"))
-        struct.pack_into("<QQ", self.executing_page.memory, 32, 77, 1 << 32 | 2)
+        page = ExecutingPage(os.path.join(self.options["local_directory"], "executing"))
+        struct.pack_into("<QQ", page.memory, 32, 77, 1 << 32 | 2)
+        self.executing_page_path = page.path
 
     def be_talking(self) -> None:
         print("hello")

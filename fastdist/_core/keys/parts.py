@@ -27,6 +27,9 @@ Parts = tuple[str, tuple[Any, ...], bool]
 #: libraries whose types dask normalises better than pickling them would
 KNOWN_TO_DASK = frozenset({"pandas", "pyarrow", "numba"})
 
+#: where the normalisers come from that dask brings along
+DASK_MODULES = frozenset({"dask", "toolz", "cytoolz", "tlz", "builtins"})
+
 #: modules whose objects pickle deterministically
 CERTAIN_MODULES = frozenset(
     {"builtins", "collections", "datetime", "decimal", "enum", "fractions", "functools", "operator",
@@ -232,7 +235,8 @@ def object_parts(value: Any) -> Parts:
 
 def dask_normalizer(cls: type) -> Callable[[Any], Any] | None:
     """dask's normaliser registered for this type; None for those that would only repeat our own walk."""
-    known = any(base.__module__.partition(".")[0] in KNOWN_TO_DASK for base in cls.__mro__)
+    roots = {root_module(base) for base in cls.__mro__}
+    known = bool(roots & KNOWN_TO_DASK)
     module = sys.modules.get("dask.tokenize")
     if module is None:
         if not known or importlib.util.find_spec("dask") is None:
@@ -241,9 +245,15 @@ def dask_normalizer(cls: type) -> Callable[[Any], Any] | None:
     if not hasattr(module, "normalize_token"):
         return None
     normalizer: Callable[[Any], Any] = module.normalize_token.dispatch(cls)
-    if getattr(normalizer, "__module__", None) == "dask.tokenize" and not known:
+    # What dask registers for types of other libraries depends on what of dask is loaded, and a key must not.
+    if root_module(normalizer) in DASK_MODULES and not known and "dask" not in roots:
         return None
     return normalizer
+
+
+def root_module(value: Any) -> str:
+    """The top-level module in which a class or function was made."""
+    return str(getattr(value, "__module__", None)).partition(".")[0]
 
 
 def memoryview_parts(value: memoryview) -> Parts:

@@ -138,7 +138,6 @@ cdef class ReadyQueue:
         cdef uint32_t left = <uint32_t>run.ids.size() - run.cursor
         cdef uint32_t share
         cdef WorkerRecord other
-        worker.claim.run = serial
         if not run.returned.empty():
             worker.claim.begin = run.returned.back().begin
             worker.claim.end = run.returned.back().end
@@ -154,6 +153,7 @@ cdef class ReadyQueue:
             worker.claim.end = other.claim.end
             worker.claim.begin = (other.claim.begin + other.claim.end) // 2
             other.claim.end = worker.claim.begin
+        worker.claim.run = serial
         if not worker.in_claimers:
             worker.in_claimers = True
             self.claimers.push_back(worker.number)

@@ -180,7 +180,9 @@ def samples() -> dict[str, Any]:
             np.array(["2024-01-01"], dtype="M8[ns]"), np.zeros(2, dtype=[("a", "i4"), ("b", "f8")]),
             np.arange(2000), np.array([True]), np.ma.masked_array([1, 2], [True, False]),
         ],
-        "numpy scalars": [np.int64(1), np.float32(1), np.datetime64("2024-01-01"), np.str_("x"), np.bool_(True)],
+        "numpy scalars": [
+            np.int64(1), np.float32(1), np.datetime64("2024-01-01"), np.str_("x"), np.bool_(True),
+        ],
         "numpy dtypes": [np.dtype("f8"), np.dtype([("a", "i4")])],
         **by_value(),
     }  # fmt: skip

@@ -1,0 +1,506 @@
+"""Client: the entry of users to a cluster. May import: everything up to `rpc`; `deploy` only when a cluster is wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import contextlib
+import logging
+import os
+import queue
+import uuid
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from typing import Any
+
+from fastdist import config
+from fastdist._core.client.futures import FutureTable
+from fastdist.client.cluster import ClusterView
+from fastdist.client.connection import SchedulerConnection
+from fastdist.client.containers import SKIPPED, find_futures, replace_futures
+from fastdist.client.current import _current_client, find_client, forget_global_client, set_global_client
+from fastdist.client.future import Future
+from fastdist.client.gathering import Gatherer
+from fastdist.client.graph import flatten
+from fastdist.client.notifier import Notifier
+from fastdist.client.options import pack_options, parse_seconds, refuse_actors
+from fastdist.client.outcomes import Outcomes
+from fastdist.client.scattering import Scatterer
+from fastdist.client.starting import find_address, refuse_unbuilt, resolve_type
+from fastdist.client.submission import KnownKeys
+from fastdist.client.waiting import block_until_done, until_done
+from fastdist.comm.handshake import Role
+from fastdist.errors import ClosedClientError
+from fastdist.loop import LoopThread
+from fastdist.rpc.pool import ConnectionPool
+
+logger = logging.getLogger("fastdist.client")
+
+class Client(FutureCalls, ClusterCalls):
+    """Submit work to a cluster and collect the results.
+
+    Parameters
+    ----------
+    address : str or cluster, optional
+        `tcp://host:port` of a scheduler, or a cluster object. Without it a LocalCluster is started with `**kwargs`.
+    timeout : number or str, optional
+        For connecting; the setting `comm.timeouts.connect` by default.
+    set_as_default : bool
+        Whether this is the client of code that names none.
+    scheduler_file : str, optional
+        A JSON file with the key `address`; it is waited for.
+    asynchronous : bool
+        Whether to live on the running event loop, so that methods are awaited.
+    name : str, optional
+        A part of the id of the client.
+    heartbeat_interval : number or str, optional
+        How often to tell the scheduler that this client lives.
+    direct_to_workers : bool, optional
+        Whether results are fetched straight from workers (default) or through the scheduler.
+    connection_limit : int
+        How many connections to workers are kept open.
+    token_file : str, optional
+        Where the shared secret of the cluster is; by default it is looked for (see the README).
+    insecure : bool
+        Connect without a secret to a scheduler that runs without one.
+    **kwargs
+        Of LocalCluster.
+
+    Raises
+    ------
+    OSError, TimeoutError
+        If the scheduler cannot be reached.
+    ValueError, TypeError
+        If the arguments contradict each other or have the wrong type.
+    NotImplementedError
+        If an argument asks for something that is not available yet; the text names it.
+
+    Examples
+    --------
+    >>> with Client(n_workers=2) as client:
+    ...     client.submit(sum, [1, 2, 3]).result()
+    6
+    """
+
+    # -- tasks -------------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        func: Callable[..., Any],
+        *args: Any,
+        key: Any = None,
+        workers: Any = None,
+        resources: Mapping[str, float] | None = None,
+        retries: int | None = None,
+        priority: float = 0,
+        fifo_timeout: Any = "100 ms",
+        allow_other_workers: bool = False,
+        actor: bool = False,
+        actors: bool = False,
+        pure: bool = True,
+        **kwargs: Any,
+    ) -> Future:
+        """Have a function called somewhere in the cluster.
+
+        Parameters
+        ----------
+        func : callable
+            The function; a coroutine function runs on the event loop of its worker.
+        *args, **kwargs
+            Its arguments; futures among them, also inside lists, tuples, dicts and sets, arrive as their results.
+        key : str, bytes, int, float or tuple, optional
+            The name of the task. Names mean work: the same key is the same task.
+        workers : str, number or collection, optional
+            Workers, by address, name or host, that may run it.
+        resources : dict, optional
+            Amounts of resources that it takes while it runs, such as ``{"GPU": 1}``.
+        retries : int, optional
+            How often it may fail before it counts as failed.
+        priority : number
+            Higher ones run sooner.
+        fifo_timeout : number or str
+            Submissions within this time count as one for their order.
+        allow_other_workers : bool
+            Whether any worker may run it when none of `workers` is there.
+        actor, actors : bool
+            Not available yet.
+        pure : bool
+            Whether the same call gives the same result, so that it need not run twice.
+
+        Returns
+        -------
+        Future
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument has the wrong type or contradicts another one.
+        SerializationError
+            If an argument or the function cannot be pickled; the text gives the path to the culprit.
+        ClosedClientError
+            If the client is closed.
+
+        Examples
+        --------
+        >>> client.submit(pow, 2, 10).result()
+        1024
+        """
+        if not callable(func):
+            raise TypeError("First input to submit must be a callable function")
+        refuse_actors(actor, actors)
+        self._check_usable()
+        return self._submitter.submit(
+            func,
+            args,
+            kwargs,
+            key=key,
+            pure=pure,
+            options=pack_options(
+                workers=workers,
+                allow_other_workers=allow_other_workers,
+                resources=resources,
+                retries=retries,
+                priority=priority,
+            ),
+            fifo_timeout=parse_seconds(fifo_timeout, "fifo_timeout") or 0.0,
+        )
+
+    def map(
+        self,
+        func: Callable[..., Any],
+        *iterables: Any,
+        key: Any = None,
+        workers: Any = None,
+        retries: int | None = None,
+        resources: Mapping[str, float] | None = None,
+        priority: float = 0,
+        allow_other_workers: bool = False,
+        fifo_timeout: Any = "100 ms",
+        actor: bool = False,
+        actors: bool = False,
+        pure: bool = True,
+        batch_size: int | None = None,
+        **kwargs: Any,
+    ) -> list[Future]:
+        """Have a function called once for each row of some collections, like the builtin `map`.
+
+        Parameters
+        ----------
+        func : callable
+            The function.
+        *iterables : sized collections
+            The arguments; the shortest one counts.
+        key : str or list, optional
+            The start of all keys, or one key for each task.
+        batch_size : int, optional
+            Submit so many at a time.
+        workers, retries, resources, priority, allow_other_workers, fifo_timeout, actor, actors, pure, **kwargs
+            As of `submit`, for all tasks.
+
+        Returns
+        -------
+        list of Future
+
+        Raises
+        ------
+        TypeError, ValueError, SerializationError, ClosedClientError
+            As of `submit`; TypeError also for iterators.
+
+        Examples
+        --------
+        >>> client.gather(client.map(abs, [-1, 2, -3]))
+        [1, 2, 3]
+        """
+        if not callable(func):
+            raise TypeError("First input to map must be a callable function")
+        refuse_actors(actor, actors)
+        self._check_usable()
+        return self._submitter.map(
+            func,
+            iterables,
+            kwargs,
+            key=key,
+            pure=pure,
+            options=pack_options(
+                workers=workers,
+                allow_other_workers=allow_other_workers,
+                resources=resources,
+                retries=retries,
+                priority=priority,
+            ),
+            fifo_timeout=parse_seconds(fifo_timeout, "fifo_timeout") or 0.0,
+            batch_size=batch_size,
+        )
+
+    def get(
+        self,
+        dsk: Any,
+        keys: Any,
+        workers: Any = None,
+        allow_other_workers: bool | None = None,
+        resources: Mapping[str, float] | None = None,
+        sync: bool = True,
+        asynchronous: bool | None = None,
+        direct: bool | None = None,
+        retries: int | None = None,
+        priority: float = 0,
+        fifo_timeout: Any = "60s",
+        actors: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Compute keys of a dask graph.
+
+        Parameters
+        ----------
+        dsk : mapping
+            The graph: keys to tasks.
+        keys : key or nested list of keys
+            What to compute.
+        sync : bool
+            Whether to wait for the results; if not, futures are returned.
+        direct, asynchronous
+            As of `gather`.
+        workers, allow_other_workers, resources, retries, priority, fifo_timeout
+            As of `submit`, for all tasks.
+        **kwargs
+            Whatever dask passes on to schedulers; it has no meaning here.
+
+        Returns
+        -------
+        The results, or futures, in the nesting of `keys`.
+
+        Raises
+        ------
+        GraphError
+            If the graph has a cycle or lacks a key.
+        Exception
+            What a task raised.
+
+        Examples
+        --------
+        >>> client.get({"x": 1, "y": (abs, -2), "z": (max, "x", "y")}, ["z", "x"])
+        [2, 1]
+        """
+        refuse_actors(actors)
+        self._check_usable()
+        graph = dsk.__dask_graph__() if hasattr(dsk, "__dask_graph__") else dsk
+        flat_keys = list(_flat(keys))
+        options = pack_options(
+            workers=workers,
+            allow_other_workers=allow_other_workers,
+            resources=resources,
+            retries=retries,
+            priority=priority,
+        )
+        futures = self._submitter.submit_graph(
+            flatten(graph, flat_keys, KnownKeys(self._table)),
+            options=options,
+            fifo_timeout=parse_seconds(fifo_timeout, "fifo_timeout") or 0.0,
+        )
+        by_key = dict(zip(flat_keys, futures, strict=True))
+        packed = _repack(keys, by_key)
+        return self.gather(packed, direct=direct, asynchronous=asynchronous) if sync else packed
+
+    def cancel(
+        self,
+        futures: Any,
+        asynchronous: bool | None = None,
+        force: bool = False,
+        reason: str | None = None,
+        msg: str | None = None,
+    ) -> Any:
+        """Cancel tasks, and all that depend on them.
+
+        Parameters
+        ----------
+        futures : Future or collection
+            What to cancel.
+        force : bool
+            Whether to cancel also what other clients want.
+        reason, msg : str, optional
+            For those who ask for the results.
+        """
+        return self.sync(self._cancel, futures, force, reason or "unknown", msg, asynchronous=asynchronous)
+
+    async def _cancel(self, futures: Any, force: bool, reason: str, msg: str | None) -> None:
+        self._check_usable()
+        mine = self._mine(find_futures(futures))
+        for future in mine:
+            self._outcomes.set_reason(future, reason, msg)
+        done = self._table.cancel(mine)
+        self._notifier.dispatch(done)
+        await self._connection.call(
+            "cancel", ids=[future.id for future in mine], keys=[], force=force, reason=reason, message=msg
+        )
+
+    def _reference(self, key: bytes) -> Future:
+        self._check_usable()
+        return self._submitter.reference(key)
+
+    # -- results -----------------------------------------------------------------------------------------------
+
+    def gather(
+        self, futures: Any, errors: str = "raise", direct: bool | None = None, asynchronous: bool | None = None
+    ) -> Any:
+        """Collect results.
+
+        Parameters
+        ----------
+        futures : Future or nest of containers
+            Lists, tuples, sets and dicts with futures at any depth. An iterator gives an iterator of results.
+        errors : str
+            `raise` the error of a failed task, or `skip` (leave out) what failed.
+        direct : bool, optional
+            Whether to ask the workers, or go through the scheduler.
+
+        Returns
+        -------
+        The same containers with results instead of futures.
+
+        Raises
+        ------
+        Exception
+            What a task raised.
+        FutureCancelledError
+            If a task is cancelled.
+        ValueError
+            If a future belongs to another client, or `errors` is something else.
+        """
+        if isinstance(futures, queue.Queue):
+            raise TypeError("gather takes futures and containers of futures, not queues")
+        if errors not in ("raise", "skip"):
+            raise ValueError(f"errors= can be 'raise' or 'skip', not {errors!r}")
+        if isinstance(futures, Iterator):
+            return (self.gather(future, errors, direct, asynchronous) for future in futures)
+        self._check_fork()
+        is_flat = type(futures) is list and set(map(type, futures)) == {Future}
+        flat = futures if is_flat else self._mine(find_futures(futures))
+        skip = errors == "skip"
+        if asynchronous or (asynchronous is None and self.asynchronous):
+            return self._on_my_loop(self._gather_async(futures, flat, is_flat, skip, direct))
+        if not flat:
+            return futures
+        values = self._gatherer.gather_blocking(flat, self._run, skip, None, direct)
+        return _place(futures, flat, values, is_flat, skip)
+
+    async def _gather_async(
+        self, futures: Any, flat: list[Future], is_flat: bool, skip: bool, direct: bool | None
+    ) -> Any:
+        if not flat:
+            return futures
+        await self._started()
+        return _place(futures, flat, await self._gatherer.gather(flat, skip, None, direct), is_flat, skip)
+
+    async def _started(self) -> None:
+        if self._asynchronous and not self._starting.done():
+            await asyncio.shield(self._starting)
+
+    def _mine(self, futures: list[Future]) -> list[Future]:
+        for future in futures:
+            if future.table is not self._table:
+                raise ValueError(f"{future!r} belongs to another client")
+        return futures
+
+    def scatter(
+        self,
+        data: Any,
+        workers: Any = None,
+        broadcast: bool | int = False,
+        direct: bool | None = None,
+        hash: bool = True,
+        timeout: Any = no_default,
+        asynchronous: bool | None = None,
+    ) -> Any:
+        """Place local data on workers.
+
+        Parameters
+        ----------
+        data : object
+            A list, tuple, set, frozenset or dict of values, or one value.
+        workers : str, number or collection, optional
+            Workers that may hold it.
+        broadcast : bool or int
+            Whether each worker gets it all, or how many do.
+        direct : bool, optional
+            Data goes straight to the workers; False is not available yet.
+        hash : bool
+            Whether equal values get the same key.
+        timeout : number or str, optional
+            How long to wait for a worker.
+
+        Returns
+        -------
+        Futures in the same container.
+
+        Raises
+        ------
+        TimeoutError
+            If no worker came.
+        SerializationError
+            If a value cannot be pickled.
+        """
+        if direct is False:
+            raise NotImplementedError("scatter(direct=False) is not available yet")
+        seconds = self._timeout if timeout is no_default else parse_seconds(timeout)
+        return self.sync(self._scatter, data, workers, broadcast, hash, seconds, asynchronous=asynchronous)
+
+    async def _scatter(self, *args: Any) -> Any:
+        self._check_usable()
+        await self._started()
+        return await self._scatterer.scatter(*args)
+
+    # -- which client ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def current(cls, allow_global: bool = True) -> Client:
+        """The client of the current context, else (if allowed) the default one.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        client = find_client(allow_global)
+        if client is None:
+            raise ValueError("there is no current client: make one with fastdist.Client()")
+        return client
+
+    @contextlib.contextmanager
+    def as_current(self) -> Iterator[Client]:
+        """Make this the current client within a `with` block."""
+        token = _current_client.set(self)
+        try:
+            yield self
+        finally:
+            _current_client.reset(token)
+
+    def __repr__(self) -> str:
+        address = getattr(getattr(self, "_connection", None), "address", "")
+        if not address:
+            return "<Client: No scheduler connected>"
+        return f"<Client: {address!r} {self.status}>"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<p><b>Client</b> {escape(self.id)}<br/>scheduler: {escape(self._connection.address)} ({self.status})</p>"
+
+
+def _place(futures: Any, flat: list[Future], values: list[Any], is_flat: bool, skip: bool) -> Any:
+    if is_flat:
+        return [value for value in values if value is not SKIPPED] if skip else values
+    by_id = {id(future): value for future, value in zip(flat, values, strict=True)}
+    return replace_futures(futures, lambda future: by_id[id(future)])
+
+
+def _flat(keys: Any) -> Iterator[Any]:
+    if type(keys) is list:
+        for key in keys:
+            yield from _flat(key)
+    else:
+        yield keys
+
+
+def _repack(keys: Any, by_key: Mapping[Any, Any]) -> Any:
+    return [_repack(key, by_key) for key in keys] if type(keys) is list else by_key[keys]

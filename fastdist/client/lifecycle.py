@@ -1,0 +1,371 @@
+"""How a client begins, ends, and waits: connecting, closing, blocking and awaitable calls, forks, the end of the interpreter.
+
+May import: everything up to `rpc`; `deploy` only when a cluster is wanted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import contextlib
+import logging
+import os
+import uuid
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any
+
+from fastdist import config
+from fastdist._core.client.futures import FutureTable
+from fastdist.client.cluster import ClusterView
+from fastdist.client.connection import SchedulerConnection
+from fastdist.client.current import _current_client, forget_global_client, set_global_client
+from fastdist.client.future import Future
+from fastdist.client.gathering import Gatherer
+from fastdist.client.notifier import Notifier
+from fastdist.client.options import parse_seconds
+from fastdist.client.outcomes import Outcomes
+from fastdist.client.scattering import Scatterer
+from fastdist.client.starting import find_address, refuse_unbuilt
+from fastdist.comm.handshake import Role
+from fastdist.errors import ClosedClientError
+from fastdist.loop import LoopThread
+from fastdist.rpc.pool import ConnectionPool
+
+logger = logging.getLogger("fastdist.client")
+
+no_default: Any = type("NoDefault", (), {"__repr__": lambda self: "<no default>"})()
+
+#: Inline results are kept up to this many bytes; what is over it is gathered from the workers.
+INLINE_CACHE_BYTES = 256 << 20
+#: Seconds that closing may take at the end of the interpreter.
+EXIT_TIMEOUT = 3.0
+
+_open_clients: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
+
+
+class Lifecycle:
+    """The part of Client that connects, closes, and runs coroutines for callers of either kind."""
+
+    _global_number = -1
+
+    def __init__(
+        self,
+        address: Any = None,
+        loop: Any = None,
+        timeout: Any = no_default,
+        set_as_default: bool = True,
+        scheduler_file: str | None = None,
+        security: Any = None,
+        asynchronous: bool = False,
+        name: str | None = None,
+        heartbeat_interval: Any = None,
+        serializers: Any = None,
+        deserializers: Any = None,
+        extensions: Mapping[str, Any] | None = None,
+        direct_to_workers: bool | None = None,
+        connection_limit: int = 512,
+        token_file: str | None = None,
+        insecure: bool = False,
+        **kwargs: Any,
+    ):
+        self.status = "newly-created"
+        self._pid = os.getpid()
+        refuse_unbuilt(
+            loop=loop, security=security, serializers=serializers, deserializers=deserializers, extensions=extensions
+        )
+        if timeout is None:
+            raise ValueError("timeout=None has no meaning for connecting; give seconds, or leave it out")
+        if timeout is no_default:
+            timeout = config.get("comm.timeouts.connect")
+        self._timeout = parse_seconds(timeout)
+        if kwargs and (address is not None or scheduler_file is not None):
+            raise ValueError(f"arguments of LocalCluster make no sense together with an address: {sorted(kwargs)}")
+        self._start_arg = address
+        self._scheduler_file = scheduler_file
+        self._token_file = token_file
+        self._insecure = insecure
+        self._cluster_kwargs = kwargs
+        self._set_as_default = set_as_default
+        self._asynchronous = asynchronous
+        self._direct = direct_to_workers is not False
+        self._connection_limit = connection_limit
+        interval = config.get("scheduler.heartbeat") if heartbeat_interval is None else heartbeat_interval
+        self._heartbeat_interval = parse_seconds(interval, "heartbeat_interval")
+        self.id = f"Client-{name}-{uuid.uuid4().hex}" if name else f"Client-{uuid.uuid4().hex}"
+        self.name = name
+        self.cluster: Any = None
+        self._owns_cluster = False
+        self._context_tokens: list[Any] = []
+        self._callbacks: concurrent.futures.ThreadPoolExecutor | None = None
+        self._loop_thread: LoopThread | None = None
+        self._make_parts()
+        _open_clients.add(self)
+        _register_exit()
+        if asynchronous:
+            self._loop = asyncio.get_running_loop()
+            self._starting = self._loop.create_task(self._start())
+            # Whoever awaits the client sees the error; nobody has to.
+            self._starting.add_done_callback(lambda task: task.cancelled() or task.exception())
+        else:
+            self._start_blocking()
+
+    def _make_parts(self) -> None:
+        self._table = FutureTable(Future, INLINE_CACHE_BYTES)
+        self._table.client = self
+        self._notifier = Notifier(self._table)
+        self._outcomes = Outcomes(self._table)
+        self._connection = SchedulerConnection(
+            self.id,
+            self._table,
+            on_done=self._notifier.dispatch,
+            on_lost=self._on_lost,
+            heartbeat_interval=self._heartbeat_interval,
+        )
+        self._submitter = self._connection.submitter
+        self._view = ClusterView(self._connection)
+
+    # -- life --------------------------------------------------------------------------------------------------
+
+    def _start_blocking(self) -> None:
+        self._loop_thread = LoopThread.acquire()
+        self._loop = self._loop_thread.loop
+        try:
+            if self._start_arg is None and self._scheduler_file is None:
+                from fastdist.deploy.local import LocalCluster
+
+                self.cluster = LocalCluster(**self._cluster_kwargs)
+                self._owns_cluster = True
+            self._loop_thread.run(self._start())
+        except BaseException:
+            self.close()
+            raise
+
+    async def _start(self) -> Client:
+        self.status = "connecting"
+        try:
+            if self._start_arg is None and self._scheduler_file is None and self.cluster is None:
+                from fastdist.deploy.local import LocalCluster
+
+                self.cluster = await LocalCluster(asynchronous=True, **self._cluster_kwargs)
+                self._owns_cluster = True
+            address, token, cluster = await find_address(
+                self.cluster or self._start_arg,
+                self._scheduler_file,
+                self._timeout,
+                token_file=self._token_file,
+                insecure=self._insecure,
+            )
+            self.cluster = cluster
+            self._pool = ConnectionPool(
+                Role.CLIENT, token, insecure=self._insecure, max_connections=self._connection_limit
+            )
+            self._gatherer = Gatherer(self._table, self._outcomes, self._connection, self._pool, self._direct)
+            self._scatterer = Scatterer(self._table, self._connection, self._pool)
+            await self._connection.open(address, token, self._insecure, self._timeout)
+        except BaseException:
+            if self._asynchronous:
+                await self._close(0)
+            raise
+        self.status = "running"
+        if self._set_as_default:
+            set_global_client(self)
+        return self
+
+    def close(self, timeout: Any = no_default) -> Any:
+        """Release all futures and disconnect; a cluster that this client started is closed, too. Harmless if closed.
+
+        Parameters
+        ----------
+        timeout : number or str, optional
+            Seconds to wait for what is still being sent.
+        """
+        if self._pid != os.getpid():
+            return _nothing() if self._asynchronous else None
+        seconds = 2 * self._timeout if timeout is no_default else parse_seconds(timeout)
+        if self.asynchronous:
+            return self._close(seconds)
+        loop_thread = self._loop_thread
+        if loop_thread is None:
+            return None
+        try:
+            if self.status != "closed" and loop_thread.is_alive():
+                loop_thread.run(self._close(seconds))
+            if self._owns_cluster and self.cluster is not None:
+                self.cluster.close(timeout=seconds)
+        finally:
+            self._forget()
+            self._loop_thread = None
+            loop_thread.release()
+        return None
+
+    async def _close(self, timeout: float | None) -> None:
+        if self.status in ("closing", "closed"):
+            return
+        self.status = "closing"
+        self._forget()
+        if self._outcomes.default_reason == "unknown":
+            self._outcomes.default_reason = "client-closed"
+        self._notifier.dispatch(self._table.cancel_all())
+        try:
+            await self._connection.close(timeout or 0)
+            if hasattr(self, "_pool"):
+                await self._pool.close()
+            if self._owns_cluster and self._asynchronous and self.cluster is not None:
+                await self.cluster.close(timeout=timeout)
+        finally:
+            self.status = "closed"
+            if self._callbacks is not None:
+                self._callbacks.shutdown(wait=False)
+
+    def _forget(self) -> None:
+        forget_global_client(self)
+        _open_clients.discard(self)
+
+    def shutdown(self) -> Any:
+        """Close the cluster that this client is connected to, and the client."""
+        return self.sync(self._shutdown) if self.asynchronous else self._shutdown_blocking()
+
+    async def _shutdown(self) -> None:
+        self._check_usable()
+        if self.cluster is not None:
+            await self.cluster.close()
+        else:
+            await self._connection.call("terminate")
+        await self._close(0)
+
+    def _shutdown_blocking(self) -> None:
+        self._check_usable()
+        if self.cluster is not None:
+            self._owns_cluster = True
+        else:
+            self._run(self._connection.call("terminate"))
+        self.close()
+
+    def _on_lost(self, reason: Exception | None) -> None:
+        if self.status != "running":
+            return
+        logger.info("the scheduler at %s is gone: %s", self._connection.address, reason)
+        self._outcomes.default_reason = "scheduler-connection-lost"
+        self._outcomes.default_message = None if reason is None else str(reason)
+        # What is left is local: nobody waits for the goodbye of a scheduler that is gone.
+        self._closing = self._loop.create_task(self._close(0))
+
+    def __enter__(self) -> Client:
+        if self._asynchronous:
+            raise TypeError("this client is asynchronous: use 'async with' instead of 'with'")
+        self._context_tokens.append(_current_client.set(self))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        _current_client.reset(self._context_tokens.pop())
+        self.close()
+
+    async def __aenter__(self) -> Client:
+        await self._starting
+        self._context_tokens.append(_current_client.set(self))
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        _current_client.reset(self._context_tokens.pop())
+        await self._close(2 * self._timeout)
+
+    def __await__(self) -> Any:
+        if not self._asynchronous:
+            raise TypeError("this client is not asynchronous: make it with asynchronous=True to await it")
+        return self._starting.__await__()
+
+    def __del__(self) -> None:
+        loop_thread = getattr(self, "_loop_thread", None)
+        if loop_thread is not None and self._pid == os.getpid() and self.status not in ("closing", "closed"):
+            # A finaliser must not wait.
+            loop_thread.call_soon(lambda: loop_thread.loop.create_task(self._close(0)))
+
+    # -- blocking and awaitable --------------------------------------------------------------------------------
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether calls are awaited: of an asynchronous client, and on the event loop of any client."""
+        return self._asynchronous or (self._loop_thread is not None and self._loop_thread.is_current())
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that this client lives on."""
+        return self._loop
+
+    def sync(
+        self,
+        func: Callable[..., Awaitable[Any]],
+        *args: Any,
+        asynchronous: bool | None = None,
+        callback_timeout: float | str | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run a coroutine function on the client's loop and wait for it; the awaitable itself where calls are awaited.
+
+        Raises
+        ------
+        TimeoutError
+            If it takes longer than `callback_timeout`.
+        RuntimeError
+            If an asynchronous client is asked to block, or in the child of a fork.
+        """
+        self._check_fork()
+        if asynchronous or (asynchronous is None and self.asynchronous):
+            return self._on_my_loop(func(*args, **kwargs))
+        if self._asynchronous:
+            raise RuntimeError("an asynchronous client cannot block: leave out asynchronous=False and await the call")
+        return self._run(func(*args, **kwargs), parse_seconds(callback_timeout))
+
+    def _run(self, coroutine: Coroutine[Any, Any, Any], timeout: float | None = None) -> Any:
+        loop_thread = self._loop_thread
+        if loop_thread is None:
+            coroutine.close()
+            raise ClosedClientError(f"{self!r} is closed: make another Client")
+        return loop_thread.run(coroutine, timeout)
+
+    def _on_my_loop(self, coroutine: Coroutine[Any, Any, Any]) -> Awaitable[Any]:
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is None or running is self._loop:
+            return coroutine
+        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
+
+    def _check_fork(self) -> None:
+        if self._pid != os.getpid():
+            raise RuntimeError(
+                f"this client belongs to process {self._pid}, from which this one was forked; make a Client here"
+            )
+
+    def _check_usable(self) -> None:
+        self._check_fork()
+        if self.status in ("closing", "closed"):
+            why = self._outcomes.default_message or self._outcomes.default_reason
+            raise ClosedClientError(f"{self!r} is closed ({why}): make another Client")
+
+
+async def _nothing() -> None:
+    return None
+
+
+_exit_registered = False
+
+
+def _register_exit() -> None:
+    # At the first client, so that it is called before the loop and whatever was imported earlier go.
+    global _exit_registered
+    if not _exit_registered:
+        _exit_registered = True
+        atexit.register(_close_at_exit)
+
+
+def _close_at_exit() -> None:
+    for client in list(_open_clients):
+        if client._pid == os.getpid() and client._loop_thread is not None:
+            try:
+                client.close(timeout=EXIT_TIMEOUT)
+            except Exception:
+                logger.debug("closing %r at the end of the interpreter failed", client, exc_info=True)

@@ -1,0 +1,91 @@
+"""What a client needs before it can connect: an address and a token. May import: `comm`, `errors`."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from fastdist.comm.token import Token, find_token
+
+FILE_PAUSE = 0.01
+
+
+def refuse_unbuilt(**options: Any) -> None:
+    """Raise NotImplementedError naming the first option that is set: none of these has an effect yet."""
+    for name, value in options.items():
+        if value:
+            raise NotImplementedError(f"{name}= is not available yet")
+
+
+async def find_address(
+    start: Any, scheduler_file: str | None, timeout: float, *, token_file: str | None, insecure: bool
+) -> tuple[str, Token | None, Any]:
+    """Address of the scheduler, the secret to show, and the cluster object if there is one.
+
+    Raises
+    ------
+    TypeError
+        If `start` is no address and no cluster.
+    RuntimeError
+        If the cluster is closed.
+    TimeoutError
+        If the scheduler file does not appear.
+    """
+    if start is None and scheduler_file is not None:
+        start = await read_scheduler_file(Path(scheduler_file), timeout)
+    if isinstance(start, str):
+        if "://" not in start:
+            start = f"tcp://{start}"
+        inproc = start.startswith("inproc://")
+        return start, None if insecure or inproc else find_token(token_file), None
+    address = getattr(start, "scheduler_address", None)
+    if not isinstance(address, str):
+        raise TypeError(f"the scheduler must be given as an address or a cluster, not as {start!r}")
+    status = getattr(start, "status", None)
+    if getattr(status, "name", status) in ("closing", "closed"):
+        raise RuntimeError(f"the cluster {start!r} is closed")
+    token = getattr(start, "token", None)
+    if token is None and not insecure and not address.startswith("inproc://"):
+        token = find_token(token_file)
+    return address, token, start
+
+
+async def read_scheduler_file(path: Path, timeout: float) -> str:
+    """The address in a JSON file that a scheduler writes; the file is waited for."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            address = json.loads(path.read_text())["address"]
+        except (FileNotFoundError, json.JSONDecodeError):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no scheduler has written {path} within {timeout:g} s") from None
+            await asyncio.sleep(FILE_PAUSE)
+            continue
+        if not isinstance(address, str):
+            raise TypeError(f"the address in {path} is no text: {address!r}")
+        return address
+
+
+def resolve_type(name: str | None) -> Any:
+    """The class of that name if its module is loaded here, else the name."""
+    if name is None:
+        return None
+    found = getattr(builtins, name.removeprefix("builtins."), None)
+    if isinstance(found, type):
+        return found
+    module_name, _, attribute = name.rpartition(".")
+    while module_name:
+        module = sys.modules.get(module_name)
+        if module is not None:
+            found = module
+            for part in attribute.split("."):
+                found = getattr(found, part, None)
+            return found if isinstance(found, type) else name
+        module_name, _, head = module_name.rpartition(".")
+        attribute = f"{head}.{attribute}"
+    return name

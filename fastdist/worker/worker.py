@@ -1,0 +1,524 @@
+"""A worker: the shell around the worker core.
+
+It keeps the connection to the scheduler, gives its frames to the core, starts the execution threads, serves and fetches
+data, and reports how it is. Python code here runs once per frame or message, never once per task. May import: layers L0
+to L3.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgpack
+
+from fastdist import config
+from fastdist._core.codec.frames import FrameKind
+from fastdist._core.codec.sizeof import sizeof
+from fastdist._core.worker.core import WorkerCore
+from fastdist._core.worker.inspect import state_counts
+from fastdist.comm.core import Comm, Listener, connect, listen
+from fastdist.comm.handshake import Role
+from fastdist.comm.token import Token, find_token
+from fastdist.errors import CommClosedError
+from fastdist.rpc.peer import Peer
+from fastdist.rpc.pool import ConnectionPool
+from fastdist.status import Status
+from fastdist.system.memory import process_memory
+from fastdist.system.processors import processor_count
+from fastdist.system.scratch import ScratchFolder
+from fastdist.worker.data import DataView
+from fastdist.worker.executing import ExecutingPage
+from fastdist.worker.execution import Execution
+from fastdist.worker.memory import MemoryManager, MemoryThresholds, parse_memory_limit
+from fastdist.worker.options import listen_address, refuse_unbuilt, scheduler_address
+from fastdist.worker.run import run_function
+from fastdist.worker.spill import SpillStore
+from fastdist.worker.store import DictStore
+from fastdist.worker.transfer import Transfer
+
+logger = logging.getLogger("fastdist.worker")
+
+#: Frames of the scheduler that are kept while its answer to the registration is on the way.
+MAX_EARLY_FRAMES = 1000
+
+
+class Worker:
+    """Executes tasks for a scheduler and keeps their results.
+
+    Parameters
+    ----------
+    scheduler_ip : str
+        Address of the scheduler, or its host if `scheduler_port` is given.
+    scheduler_port : int, optional
+        Port of the scheduler.
+    scheduler_file : path, optional
+        A JSON file that holds the address of the scheduler.
+    nthreads : int, optional
+        How many tasks execute at the same time; the number of processors by default.
+    name : int or str, optional
+        What to call this worker; its address by default.
+    local_directory : path, optional
+        Where temporary files go.
+    resources : dict, optional
+        Name and amount of each resource that tasks may ask for.
+    memory_limit : str, float or None
+        When to spill results and to pause: bytes, a fraction of the machine's memory, "auto", or 0 for no limit.
+    host, port, interface, protocol, contact_address
+        Where to listen, and the address to tell to others.
+    nanny : str, optional
+        Address or name of the nanny that watches this process.
+    death_timeout : str or float, optional
+        How long to look for the scheduler.
+    heartbeat_interval : str or float, optional
+        How often to report; by default as often as the scheduler says.
+    token : Token, optional
+        The shared secret; by default that of the user.
+    insecure : bool
+        Go without a token.
+    **options
+        Further options of dask's worker: accepted where they ask for nothing.
+
+    Raises
+    ------
+    NotImplementedError
+        If an option asks for what is not built yet.
+
+    Examples
+    --------
+    >>> async with Worker("tcp://127.0.0.1:8786", nthreads=2) as worker:  # doctest: +SKIP
+    ...     await worker.finished()
+    """
+
+    def __init__(
+        self,
+        scheduler_ip: str | None = None,
+        scheduler_port: int | None = None,
+        *,
+        scheduler_file: str | os.PathLike[str] | None = None,
+        nthreads: int | None = None,
+        local_directory: str | os.PathLike[str] | None = None,
+        name: int | str | None = None,
+        resources: Mapping[str, float] | None = None,
+        memory_limit: str | float | None = "auto",
+        host: str | None = None,
+        port: int | str | None = None,
+        interface: str | None = None,
+        protocol: str | None = None,
+        contact_address: str | None = None,
+        nanny: str | None = None,
+        death_timeout: str | float | None = None,
+        heartbeat_interval: str | float | None = None,
+        token: Token | None = None,
+        insecure: bool = False,
+        **options: Any,
+    ) -> None:
+        refuse_unbuilt(options)
+        self.scheduler_address = scheduler_address(scheduler_ip, scheduler_port, scheduler_file)
+        self.nthreads = nthreads or processor_count()
+        self.memory_limit = parse_memory_limit(memory_limit, self.nthreads)
+        self.resources = {str(key): float(amount) for key, amount in (resources or {}).items()}
+        self.nanny = nanny
+        self.contact_address = contact_address
+        self.address = ""
+        self.status = Status.created
+        self.close_reason: str | None = None
+        self.executing_page_path: str | None = None
+        self.background: set[asyncio.Task[Any]] = set()
+        self._name = name
+        self._listen_address = listen_address(self.scheduler_address, protocol, host, port, interface)
+        self._directory = None if local_directory is None else os.fspath(local_directory)
+        self._scratch = ScratchFolder("worker", local_directory)
+        self._death_timeout = None if death_timeout is None else config.parse_timedelta(death_timeout)
+        self._heartbeat_interval = None if heartbeat_interval is None else config.parse_timedelta(heartbeat_interval)
+        needs_token = token is None and not insecure and not self.scheduler_address.startswith("inproc://")
+        self._token = find_token() if needs_token else token
+        self._insecure = insecure
+        self._finished = asyncio.Event()
+        self._listener: Listener | None = None
+        self._callers: set[Peer] = set()
+        self._early_frames: list[tuple[int, bytes]] = []
+        self._closing: asyncio.Task[None] | None = None
+
+    # Life
+
+    def __await__(self) -> Generator[Any, None, Worker]:
+        return self.start().__await__()
+
+    async def __aenter__(self) -> Worker:
+        return await self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+    async def start(self) -> Worker:
+        """Listen, connect to the scheduler and register; then tasks may come.
+
+        Raises
+        ------
+        OSError, TimeoutError
+            If the scheduler cannot be reached.
+        HandshakeError
+            If it refuses this worker.
+        """
+        if self.status is not Status.created:
+            return self
+        self.status = Status.starting
+        self._offload = ThreadPoolExecutor(2, "fastdist-offload")
+        self._pool = ConnectionPool(Role.WORKER, self._token, insecure=self._insecure)
+        try:
+            self._listener = await listen(
+                self._listen_address, token=self._token, insecure=self._insecure, on_comm=self._on_caller, role=Role.WORKER
+            )
+            self.address = self.contact_address or self._listener.address
+            await self._register()
+        except BaseException as error:
+            await self.close(reason=f"could not start: {error}")
+            raise
+        self.status = Status.running
+        return self
+
+    async def _register(self) -> None:
+        """Connect to the scheduler and set everything up that depends on its answer."""
+        comm = await connect(
+            self.scheduler_address,
+            role=Role.WORKER,
+            token=self._token,
+            insecure=self._insecure,
+            timeout=self._death_timeout,
+            retry=True,
+        )
+        self.scheduler = Peer(comm, self._handlers(), name="the scheduler")
+        self.scheduler.on_close = self._on_scheduler_closed
+        for kind in (FrameKind.RUN, FrameKind.FREE, FrameKind.RETRACT):
+            self.scheduler.on_frame[kind] = self._frame_keeper(kind)
+        reply = await self.scheduler.call("register-worker", timeout=self._death_timeout, **self._registration())
+        self._set_up(comm, reply)
+        self._begin()
+        self._heartbeat_interval = self._heartbeat_interval or float(reply.get("heartbeat_interval") or 1.0)
+        self._start_background(self._heartbeats())
+
+    def _frame_keeper(self, kind: int) -> Callable[[Peer, memoryview], None]:
+        """Frames may follow the answer to the registration so closely that they are here before it was read."""
+
+        def keep(peer: Peer, body: memoryview) -> None:
+            if len(self._early_frames) >= MAX_EARLY_FRAMES:
+                raise CommClosedError("the scheduler sends tasks but no answer to the registration")
+            self._early_frames.append((kind, bytes(body)))
+
+        return keep
+
+    def _set_up(self, comm: Comm, reply: Mapping[str, Any]) -> None:
+        """Make the core and what works with it, for the epoch and the number that the scheduler gave."""
+        self.core = WorkerCore(
+            int(reply["epoch"]),
+            int(reply["number"]),
+            slots=self.nthreads,
+            resources=self.resources,
+            read_option=_needed_resources,
+        )
+        self.store = self._make_store()
+        self._page = self._make_page()
+        self.execution = Execution(
+            self.core,
+            self.store,
+            send=self._send_done,
+            loop=asyncio.get_running_loop(),
+            measure=sizeof,
+            worker=self,
+            by_reference=comm.in_process,
+            page=self._page,
+        )
+        self.transfer = Transfer(self.core, self.execution, self.store, self._pool, self._offload, sizeof)
+        self.data = DataView(self.core, self.store)
+        self.memory_manager: MemoryManager | None = None
+        if isinstance(self.store, SpillStore):
+            self.memory_manager = MemoryManager(
+                self.memory_limit,
+                self.store,
+                pause=self._pause,
+                resume=self._resume,
+                thresholds=_thresholds(),
+                interval=config.get("worker.memory.monitor-interval"),
+            )
+
+    def _make_store(self) -> DictStore | SpillStore:
+        if self.memory_limit is None:
+            return DictStore()
+        return SpillStore(self._spill_folder, None)
+
+    def _spill_folder(self) -> str:
+        folder = os.path.join(self.local_directory, "spill")
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        return folder
+
+    def _make_page(self) -> ExecutingPage | None:
+        """Only a nanny reads it."""
+        if self.nanny is None:
+            return None
+        page = ExecutingPage(os.path.join(self.local_directory, f"executing-{os.getpid()}"))
+        self.executing_page_path = page.path
+        return page
+
+    def _begin(self) -> None:
+        """Take the frames that came early, start the threads and watch the memory."""
+        self.scheduler.on_frame = {
+            FrameKind.RUN: self._on_run,
+            FrameKind.FREE: self._on_free,
+            FrameKind.RETRACT: self._on_retract,
+        }
+        for kind, body in self._early_frames:
+            self.scheduler.on_frame[kind](self.scheduler, memoryview(body))
+        self._early_frames.clear()
+        self.execution.start_threads(self.nthreads, f"fastdist-execution-{self.name}")
+        if self.memory_manager is not None:
+            self.memory_manager.start(asyncio.get_running_loop())
+
+    async def finished(self) -> None:
+        """Wait until the worker is closed."""
+        await self._finished.wait()
+
+    async def close(
+        self, timeout: float = 30, executor_wait: bool = True, nanny: bool = True, reason: str = "worker-close"
+    ) -> str:
+        """Stop: no task is started any more, the connections close, all data is dropped.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds to wait for tasks that are executing.
+        executor_wait : bool
+            Whether to wait for them at all.
+        nanny : bool
+            Accepted for compatibility: a nanny sees that its worker closed on purpose, and does not start it again.
+        reason : str
+            Why, for logs and for `close_reason`.
+        """
+        if self._closing is None:
+            self.close_reason = reason
+            self._closing = asyncio.ensure_future(self._close(timeout if executor_wait else 0, reason))
+        await asyncio.shield(self._closing)
+        return "OK"
+
+    async def _close(self, timeout: float, reason: str) -> None:
+        started = hasattr(self, "execution")
+        logger.info("worker %s closes: %s", self.name, reason)
+        if self.status is Status.running or self.status is Status.paused:
+            self._tell_status(Status.closing)
+        self.status = Status.closing
+        for task in self.background:
+            task.cancel()
+        if started:
+            self.execution.close()
+            if self.memory_manager is not None:
+                self.memory_manager.stop()
+            await self.transfer.close()
+        if self._listener is not None:
+            await self._listener.close()
+        for peer in [*self._callers, getattr(self, "scheduler", None)]:
+            if peer is not None:
+                await peer.close()
+        await self._pool.close()
+        if started:
+            await self._end_execution(timeout)
+        self._offload.shutdown(wait=False)
+        self._scratch.remove()
+        self.status = Status.closed
+        self._finished.set()
+
+    async def _end_execution(self, timeout: float) -> None:
+        loop = asyncio.get_running_loop()
+        ended = self.execution.join(0) or (
+            timeout > 0 and await loop.run_in_executor(self._offload, self.execution.join, timeout)
+        )
+        if not ended:
+            logger.warning("worker %s closes although a task still executes after %g s", self.name, timeout)
+        if self._page is not None and ended:
+            self.execution.release_page()
+            self._page.close()
+        if isinstance(self.store, SpillStore):
+            self.store.clear()
+        elif ended:
+            self.store.values.clear()
+
+    # Connections
+
+    def _handlers(self) -> dict[str, Any]:
+        return {
+            "run": self._run,
+            "identity": lambda peer, fields, buffers: self.identity(),
+            "close": self._on_close_asked,
+            "get-data": self._get_data,
+            "put-data": self._put_data,
+        }
+
+    def _on_caller(self, comm: Comm) -> None:
+        """Somebody wants data, or brings some."""
+        handlers = {name: self._handlers()[name] for name in ("identity", "get-data", "put-data")}
+        peer = Peer(comm, handlers)
+        self._callers.add(peer)
+        peer.on_close = lambda closed, reason: self._callers.discard(closed)
+
+    async def _get_data(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> Any:
+        return await self.transfer.get_data(peer, fields, buffers)
+
+    async def _put_data(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> Any:
+        return await self.transfer.put_data(peer, fields, buffers)
+
+    async def _run(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> Any:
+        return await run_function(self, fields, buffers, self._offload)
+
+    def _on_close_asked(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
+        reason = fields.get("reason")
+        self._close_soon(reason if isinstance(reason, str) else "the scheduler asked for it")
+
+    def _on_scheduler_closed(self, peer: Peer, reason: Exception | None) -> None:
+        if self._closing is None and self.status is not Status.starting:
+            self._close_soon(f"the connection to the scheduler was lost: {reason or 'it closed'}")
+
+    def _close_soon(self, reason: str) -> None:
+        if self._closing is None:
+            self.close_reason = reason
+            self._closing = asyncio.ensure_future(self._close(30.0, reason))
+
+    # Frames
+
+    def _on_run(self, peer: Peer, body: memoryview) -> None:
+        self.core.on_run(body, time.monotonic())
+        self.execution.expect_work()
+        self.transfer.start_fetches()
+
+    def _on_free(self, peer: Peer, body: memoryview) -> None:
+        self.execution.drop_values(self.core.on_free(body, time.monotonic()))
+        self.execution.expect_work()
+
+    def _on_retract(self, peer: Peer, body: memoryview) -> None:
+        self.core.on_retract(body, time.monotonic())
+        # Somebody idles and waits for these tasks.
+        self.execution.flush()
+
+    def _send_done(self, body: bytes) -> None:
+        self.scheduler.send_frame(FrameKind.DONE, body)
+
+    # Reports
+
+    async def _heartbeats(self) -> None:
+        assert self._heartbeat_interval is not None
+        while True:
+            await asyncio.sleep(self._heartbeat_interval)
+            try:
+                self.scheduler.notify("heartbeat", metrics=self.get_metrics())
+            except CommClosedError:
+                return
+
+    def get_metrics(self) -> dict[str, Any]:
+        """What a heartbeat reports."""
+        in_memory, on_disk = self.store.nbytes() if isinstance(self.store, SpillStore) else (0, 0)
+        return {
+            "time": time.time(),
+            "cpu_seconds": time.process_time(),
+            "memory": process_memory(),
+            "managed_bytes": in_memory,
+            "spilled_bytes": on_disk,
+            "task_counts": state_counts(self.core),
+            "bytes_fetched": self.transfer.bytes_fetched,
+            "bytes_served": self.transfer.bytes_served,
+        }
+
+    def _registration(self) -> dict[str, Any]:
+        return {
+            "address": self.address,
+            "name": self.name,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "nthreads": self.nthreads,
+            "memory_limit": self.memory_limit or 0,
+            "resources": self.resources,
+            "nanny": self.nanny,
+            "versions": {"python": ".".join(map(str, sys.version_info[:3]))},
+            "has": [],
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """Who this worker is."""
+        return {
+            "type": type(self).__name__,
+            "id": str(self.name),
+            "name": self.name,
+            "address": self.address,
+            "scheduler": self.scheduler_address,
+            "nthreads": self.nthreads,
+            "memory_limit": self.memory_limit or 0,
+            "status": self.status.value,
+        }
+
+    def _pause(self) -> None:
+        self.core.on_paused()
+        self.status = Status.paused
+        self._tell_status(Status.paused)
+
+    def _resume(self) -> None:
+        self.core.on_resumed()
+        self.status = Status.running
+        self._tell_status(Status.running)
+        self.transfer.start_fetches()
+
+    def _tell_status(self, status: Status) -> None:
+        try:
+            self.scheduler.notify("worker-status", status=status.value)
+        except CommClosedError:
+            logger.debug("the scheduler is gone; it does not learn that worker %s is %s", self.name, status.value)
+
+    def _start_background(self, coroutine: Any) -> None:
+        task = asyncio.ensure_future(coroutine)
+        self.background.add(task)
+        task.add_done_callback(self.background.discard)
+
+    # For people
+
+    @property
+    def name(self) -> int | str:
+        """Its name; its address if it was given none."""
+        return self.address if self._name is None else self._name
+
+    @property
+    def worker_address(self) -> str:
+        """The address where others get its data."""
+        return self.address
+
+    @property
+    def local_directory(self) -> str:
+        """The folder of its temporary files; with a nanny, the nanny's."""
+        if self.nanny is not None and self._directory is not None:
+            return self._directory
+        return self._scratch.path
+
+    def __repr__(self) -> str:
+        counts = state_counts(self.core) if hasattr(self, "core") else {}
+        return (
+            f"<{type(self).__name__} {self.address!r}, name: {self.name}, status: {self.status.value}, "
+            f"stored: {counts.get('memory', 0)}, running: {counts.get('executing', 0)}/{self.nthreads}, "
+            f"ready: {counts.get('ready', 0)}, comm: {counts.get('in_flight', 0)}, waiting: {counts.get('waiting', 0)}>"
+        )
+
+
+def _needed_resources(packed: bytes) -> dict[str, float]:
+    """The resources that an option asks for."""
+    options = msgpack.unpackb(packed)
+    return dict(options.get("resources") or {})
+
+
+def _thresholds() -> MemoryThresholds:
+    return MemoryThresholds(
+        target=config.get("worker.memory.target") or None,
+        spill=config.get("worker.memory.spill") or None,
+        pause=config.get("worker.memory.pause") or None,
+        terminate=config.get("worker.memory.terminate") or None,
+    )
