@@ -32,33 +32,43 @@ $(VENV)/wheel.built: $(SOURCES) $(WHEEL) | $(VENV)/bin/pip
 	$(if $(WHEEL),cp $(WHEEL) $(VENV)/wheel,$(VENV)/bin/python -m pip wheel --quiet --no-deps --wheel-dir $(VENV)/wheel .)
 	@touch $@
 
-# The .pth line comes after site-packages: workers find the modules of the tests, and fastdist is the wheel's.
+# The .pth line lets workers find the modules of the tests; it comes after site-packages.
 $(VENV)/installed: $(VENV)/wheel.built
 	$(VENV)/bin/python -m pip install --quiet --force-reinstall --no-deps $(VENV)/wheel/*.whl
 	$(VENV)/bin/python -m pip install --quiet "$$(echo $(VENV)/wheel/*.whl)$(EXTRA)"
-	echo "$(ROOT)" > "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz-tests.pth"
+	echo "$(ROOT)/$(VENV)/tree" > "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz-tests.pth"
 	@touch $@
 
 install: $(VENV)/installed
 
+# Tests and benchmarks run in a copy of their folders, with no `fastdist/` beside them that could be imported
+# instead of the wheel.
+define fresh_tree
+rm -rf $(VENV)/tree && mkdir $(VENV)/tree
+cp -r tests bench examples pyproject.toml $(VENV)/tree
+endef
+PYTEST = cd $(VENV)/tree && SOURCE_TREE=$(ROOT) ../bin/pytest -p no:cacheprovider
+
 # --- the product ------------------------------------------------------------------------------
 
 test: $(VENV)/installed  ## run the tests against the built wheel
-	cd $(VENV) && bin/pytest -c $(ROOT)/pyproject.toml --rootdir $(ROOT) -p no:cacheprovider $(ROOT)/tests $(PYTEST_ARGS)
+	$(fresh_tree)
+	$(PYTEST) tests $(PYTEST_ARGS)
 
 demo:  ## count the identifiers of the standard library
 	@$(MAKE) --no-print-directory install VENV=.venv-demo EXTRA=
-	cd .venv-demo && bin/python $(ROOT)/examples/count_identifiers.py
+	.venv-demo/bin/python examples/count_identifiers.py
 
 bench: $(VENV)/installed  ## a short run of every benchmark
-	cd $(VENV) && bin/pytest -c $(ROOT)/pyproject.toml --rootdir $(ROOT) -p no:cacheprovider $(ROOT)/bench \
-		--benchmark-only --benchmark-warmup=on --benchmark-max-time=0.5 --benchmark-min-rounds=3 $(PYTEST_ARGS)
-	cd $(VENV) && bin/python $(ROOT)/bench/compare.py --quick --peers fastdist,inprocess,relay,processpool
+	$(fresh_tree)
+	$(PYTEST) bench --benchmark-only --benchmark-warmup=on --benchmark-max-time=0.5 --benchmark-min-rounds=3 \
+		$(PYTEST_ARGS)
+	$(VENV)/bin/python bench/compare.py --quick --peers fastdist,inprocess,relay,processpool
 
 bench-smoke: $(VENV)/installed  ## run every benchmark once, for its result and not for its time
-	cd $(VENV) && bin/pytest -c $(ROOT)/pyproject.toml --rootdir $(ROOT) -p no:cacheprovider $(ROOT)/bench \
-		--benchmark-disable $(PYTEST_ARGS)
-	cd $(VENV) && bin/python $(ROOT)/bench/compare.py --smoke --peers fastdist,inprocess,relay,processpool
+	$(fresh_tree)
+	$(PYTEST) bench --benchmark-disable $(PYTEST_ARGS)
+	$(VENV)/bin/python bench/compare.py --smoke --peers fastdist,inprocess,relay,processpool
 
 # --- working on it ----------------------------------------------------------------------------
 
@@ -79,13 +89,13 @@ asan:  ## the same with AddressSanitizer and UndefinedBehaviorSanitizer
 		$(MAKE) --no-print-directory core-tests VENV=.venv-asan
 
 core-tests: $(VENV)/installed
-	cd $(VENV) && bin/pytest -c $(ROOT)/pyproject.toml --rootdir $(ROOT) -p no:cacheprovider --timeout 600 \
-		$(wildcard $(ROOT)/tests/core $(ROOT)/tests/model) $(PYTEST_ARGS)
+	$(fresh_tree)
+	$(PYTEST) --timeout 600 $(wildcard tests/core tests/model) $(PYTEST_ARGS)
 
 lint:  ## ruff, cython-lint, mypy, and the stubs against the compiled modules
 	@$(MAKE) --no-print-directory install VENV=.venv-lint EXTRA=[lint]
 	.venv-lint/bin/ruff check .
-	.venv-lint/bin/cython-lint fastdist
+	PATH="$(ROOT)/.venv-lint/bin:$$PATH" cython-lint fastdist
 	.venv-lint/bin/mypy
 	cd .venv-lint && bin/python -m mypy.stubtest --concise --ignore-missing-stub \
 		--mypy-config-file $(ROOT)/pyproject.toml --allowlist $(ROOT)/tests/stubtest_allowlist.txt \

@@ -38,13 +38,13 @@ DIRECTIVES = {
     "initializedcheck": DEBUG,
     "cdivision": not DEBUG,
     "overflowcheck": False,
-    "nonecheck": DEBUG,
+    "nonecheck": False,
     "profile": False,
     "linetrace": False,
     "freethreading_compatible": False,
 }
 
-OPTIMISE = ["-O0", "-g"] if DEBUG else [os.environ.get("FASTDIST_OPTIMISE", "-O2")]
+OPTIMISE = ["-O0", "-g"] if DEBUG else [os.environ.get("FASTDIST_OPTIMISE", "-O2"), "-g0"]
 WISHED_FLAGS = ["-std=c++17", "-fno-math-errno", "-fvisibility=hidden", "-Wno-unused-function"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-g"]
 

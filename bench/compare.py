@@ -2,10 +2,11 @@
 
     python bench/compare.py [--peers ...] [--workloads ...] [--repetitions 5] [--quick] [--json FILE]
 
-Every run is a new process that starts a cluster of two single-threaded workers, warms it up, measures, checks the
-answer and stops. Repetitions are interleaved and each round starts with another peer, so that what else the
-machine does hits all of them alike. fastdist is the one that this interpreter imports, or the source tree around
-this file if it is built in place. May import: `peers` (but no peer module, whose system may not be installed here).
+Every run is a new process that starts a cluster of two single-threaded workers, warms it up, measures,
+checks the answer and stops. Repetitions are interleaved and each round starts with another peer, so that what
+else the machine does hits all of them alike. fastdist is the one that this interpreter imports, or else the
+source tree around this file, built in place. May import: `peers`, but no single peer: its system may not be
+installed here.
 """
 
 from __future__ import annotations

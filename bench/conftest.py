@@ -1,7 +1,7 @@
 """What the benchmarks share: they find `peers` and, after an installed one, the fastdist of this tree.
 
-The benchmarks are pytest-benchmark suites, one file a layer; `--benchmark-disable` runs each once for its result.
-May import: the standard library.
+The benchmarks are pytest-benchmark suites, one file a layer; `--benchmark-disable` runs each once for its
+result. May import: the standard library.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python bench/idle_workers.py [--workers 1000] [--seconds 10]
 
-The workers are bare connections of this process that say what docs/wire.md demands of a worker, as often as the
-scheduler asks for. Prints the scheduler's share of one core. May import: fastdist.comm, fastdist.rpc, `peers`.
+The workers are bare connections of this process that say what docs/wire.md demands of a worker, as often as
+the scheduler asks for. Prints the scheduler's share of one core. May import: fastdist, `peers`.
 """
 
 from __future__ import annotations

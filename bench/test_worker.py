@@ -14,11 +14,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from fastdist._core.worker.core import WorkerCore
+from fastdist.worker.execution import Execution
+
 from fastdist._core.codec.values import encode_call
 from fastdist._core.keys.canonical import encode_key
-from fastdist._core.worker.core import WorkerCore
 from fastdist.protocol.functions import FunctionCache
-from fastdist.worker.execution import Execution
 from fastdist.worker.store import DictStore
 from tests.core.worker.frames import EPOCH, Row, free_frame, run_frame
 
@@ -55,8 +56,10 @@ class Harness:
         self.frames = 0
         self.expected = 0
         self.done = threading.Event()
-        self.store = store or DictStore()
-        self.execution = Execution(self.core, self.store, send=self.send, loop=self.loop, measure=sys.getsizeof)
+        self.store = DictStore() if store is None else store
+        self.execution = Execution(
+            self.core, self.store, send=self.send, loop=self.loop, measure=sys.getsizeof
+        )
         self.execution.start_threads(1)
 
     def send(self, body: bytes) -> None:

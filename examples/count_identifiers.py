@@ -2,8 +2,8 @@
 
     python examples/count_identifiers.py [--lines 20] [--workers N] [--folder FOLDER] [--top 15]
 
-Every word that could be an identifier counts, keywords excepted, in code, strings and comments alike: so it does not
-matter where a chunk of lines ends, and a plain loop must find exactly the same. Writes no files.
+Every word that could be an identifier counts, keywords excepted, in code, strings and comments alike: so it
+does not matter where a chunk of lines ends, and a plain loop must find exactly the same. Writes no files.
 May import: fastdist, the standard library.
 """
 
@@ -112,9 +112,8 @@ def main() -> int:
 
     show(counts, options.top)
     print(f"\n{len(files):,} files, {sum(counts.values()):,} identifiers, {len(counts):,} different ones")
-    print(
-        f"fastdist: {tasks:,} tasks on {options.workers} processes in {seconds:.2f} s: {tasks / seconds:,.0f} tasks/s"
-    )
+    rate = f"{tasks / seconds:,.0f} tasks/s"
+    print(f"fastdist: {tasks:,} tasks on {options.workers} processes in {seconds:.2f} s: {rate}")
     print(f"a plain loop: {loop_seconds:.2f} s")
     if counts != expected:
         print("the two answers differ", file=sys.stderr)

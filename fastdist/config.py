@@ -121,6 +121,14 @@ def parse_bytes(value: str | int | float) -> int:
     return int(value)
 
 
+def _frame_bytes(value: Any) -> int:
+    size = parse_bytes(value)
+    if size >= 1 << 32:
+        # The offsets inside a columnar frame have 32 bits.
+        raise ValueError(f"{value!r} is too much: a columnar frame stays below 4 GiB")
+    return size
+
+
 def _whole(value: Any) -> int:
     if isinstance(value, str) and re.fullmatch(r"\s*\d+\s*", value):
         value = int(value)
@@ -168,7 +176,7 @@ class Setting:
 
 _TABLE = (
     Setting(
-        "admin.event-loop", _event_loop, "asyncio", "The event loop that processes run on: asyncio or uvloop."
+        "event-loop", _event_loop, "asyncio", "The event loop that processes run on: asyncio or uvloop."
     ),
     Setting("comm.timeouts.connect", parse_timedelta, "30s", "How long opening a connection may take."),
     Setting(
@@ -177,7 +185,7 @@ _TABLE = (
     Setting(
         "comm.timeouts.handshake", parse_timedelta, "5s", "How long authentication may take."
     ),
-    Setting("comm.max-frame-bytes", parse_bytes, "2 GiB", "The longest columnar frame."),
+    Setting("comm.max-frame-bytes", _frame_bytes, "2 GiB", "The longest columnar frame."),
     Setting("comm.max-message-bytes", parse_bytes, "8 GiB", "The longest control message with its payloads."),
     Setting("comm.high-water", parse_bytes, "64 MiB", "Above this queue for one peer, its senders wait."),
     Setting("comm.max-queued-bytes", parse_bytes, "256 MiB", "Above this queue for one peer, it is dropped."),

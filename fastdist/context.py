@@ -1,7 +1,7 @@
 """What surrounds the code that is running: the current task, worker and client.
 
-A worker sets the task and itself around each call; the client layer, which this layer must not import, says how to find
-or make a client. May import: nothing of fastdist.
+A worker sets the task and itself around each call; the client layer, which this layer must not import, says
+how to find or make a client. May import: nothing of fastdist.
 """
 
 from __future__ import annotations

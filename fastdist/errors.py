@@ -196,3 +196,51 @@ class WorkerStartTimeoutError(FastdistError, TimeoutError):
             f"Only {self.available_workers} of {self.expected_workers} workers arrived within {self.timeout:g} s; "
             "look at the logs of the workers, or give more time with timeout="
         )
+
+
+class TaskLostError(FastdistError):
+    """A task ended without a result and without an exception of its own; the text says what happened and what to do.
+
+    Attributes
+    ----------
+    key
+        The key of the task.
+    reason : str
+        One of a fixed set of words, such as `lost-data` or `unknown-key`.
+    """
+
+    def __init__(self, key: object, reason: str, message: str = "") -> None:
+        super().__init__(key, reason, message)
+        self.key = key
+        self.reason = reason
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message or f"{self.key!r} is lost: {self.reason}"
+
+
+class KilledWorker(FastdistError):
+    """A task was executing on too many workers that died.
+
+    Attributes
+    ----------
+    task
+        The key of the task.
+    last_worker
+        The last worker that died with it.
+    allowed_failures : int
+        How many deaths were allowed.
+    """
+
+    def __init__(self, task: object, last_worker: object, allowed_failures: int | None, message: str = "") -> None:
+        super().__init__(task, last_worker, allowed_failures, message)
+        self.task = task
+        self.last_worker = last_worker
+        self.allowed_failures = allowed_failures
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message or (
+            f"the task {self.task!r} was executing on {self.allowed_failures} workers that died, the last one at "
+            f"{self.last_worker}; look at its memory and at the logs of the workers"
+        )

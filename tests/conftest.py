@@ -1,4 +1,4 @@
-"""What all tests share: the modules of the tests can be imported, nobody reads the user's settings, nothing leaks.
+"""What all tests share: their modules can be imported, nobody reads the user's settings, nothing leaks.
 
 May import: the standard library, pytest.
 """

@@ -6,13 +6,14 @@ May import: the standard library. It reads sources and imports none of them.
 from __future__ import annotations
 
 import ast
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(os.environ.get("SOURCE_TREE") or Path(__file__).resolve().parent.parent)
 PACKAGE = ROOT / "fastdist"
 
 LAYERS = (
@@ -73,12 +74,7 @@ def imports_of_python(tree: ast.Module, path: Path) -> Iterator[tuple[str, int, 
         elif isinstance(node, ast.ImportFrom):
             source = node.module or ""
             if node.level:
-                parents = (
-                    package.split(".")[: -node.level]
-                    if path.name != "__init__.py"
-                    else package.split(".")[: -node.level]
-                )
-                source = ".".join([*parents, source]).rstrip(".")
+                source = ".".join([*package.split(".")[: -node.level], source]).rstrip(".")
             if source == "fastdist":
                 yield from ((f"fastdist.{alias.name}", node.lineno, at_module_level) for alias in node.names)
             else:

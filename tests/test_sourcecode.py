@@ -1,4 +1,4 @@
-"""What every source file has to be: short, documented, typed for its readers, and free of other people's paths.
+"""What every source file has to be: short, documented, and free of the paths of somebody's machine.
 
 May import: the standard library. It reads sources and imports none of them.
 """
@@ -6,12 +6,13 @@ May import: the standard library. It reads sources and imports none of them.
 from __future__ import annotations
 
 import ast
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(os.environ.get("SOURCE_TREE") or Path(__file__).resolve().parent.parent)
 PACKAGE = ROOT / "fastdist"
 FOLDERS = ("fastdist", "tests", "bench", "examples")
 MAX_FILE_LINES = 600
@@ -20,7 +21,7 @@ CYTHON_FUNCTION = re.compile(
     r"^(?P<indent> *)(?:async def|def|cpdef|cdef(?! class| extern| enum| struct))\b.*\("
 )
 CDEF_CLASS = re.compile(r"^(?:cdef class|class) (?P<name>\w+)", re.MULTILINE)
-# Paths of a developer's machine have no place in a project; the pattern is put together so as not to find itself.
+# Put together so as not to find itself.
 MACHINE_PATHS = re.compile(
     "|".join(["/" + "work/", "/opt" + "/dev", "/root" + "/", r"\.py" + r"env/versions/\d"])
 )
@@ -53,7 +54,7 @@ def cython_functions(text: str) -> Iterator[tuple[str, int]]:
     lines = text.splitlines()
     for start, line in enumerate(lines):
         match = CYTHON_FUNCTION.match(line)
-        if not match or line.rstrip().endswith((",", "(")) is False and ":" not in line:
+        if not match or not (":" in line or line.rstrip().endswith((",", "("))):
             continue
         depth = len(match["indent"])
         end = start
@@ -195,11 +196,12 @@ def test_cython_headers_are_no_textual_includes() -> None:
 def test_c_functions_state_what_an_exception_does() -> None:
     """Every `cdef` function that returns a C value says `except ...` or `noexcept`."""
     returns_object = re.compile(
-        r"cdef\s+(inline\s+)?(object|bytes|str|list|tuple|dict|set|int\b(?=\s+\w+\s*=)|type|memoryview|bytearray)\s"
+        r"cdef\s+(inline\s+)?(object|bytes|str|list|tuple|dict|set|type|memoryview|bytearray)\s"
     )
     # `cdef [inline] type name(arguments)`, perhaps over several lines, up to its end
     function = re.compile(
-        r"^[ ]*cdef\s+(?!class|extern|enum|struct|packed|cppclass|union)[^=\n(]*?\b\w+\(([^()]|\([^()]*\))*\)(?P<contract>[^\n:]*)",
+        r"^[ ]*cdef\s+(?!class|extern|enum|struct|packed|cppclass|union)[^=\n(]*?\b\w+"
+        r"\(([^()]|\([^()]*\))*\)(?P<contract>[^\n:]*)",
         re.MULTILINE,
     )
     sources = files(".pyx", ".pxd", folders=("fastdist",))

@@ -89,7 +89,7 @@ def descendants(pid: int) -> dict[int, str]:
 def daemons(
     folder: Path, scheduler: Sequence[str], worker: Sequence[str]
 ) -> Iterator[tuple[str, dict[str, list[int]]]]:
-    """Run one scheduler and two workers, each `python -m` with these words; yields the address and the roles."""
+    """Run a scheduler and two workers, each `python -m` with these words; yields address and roles."""
     contact = folder / "scheduler.json"
     running: list[subprocess.Popen[bytes]] = []
     try:
@@ -152,7 +152,7 @@ def timed_in_fresh_process(statement: str, setup: str = "pass") -> float:
 
 
 def timed_session(module: str, start: str) -> dict[str, float]:
-    """The seconds of `import module`, from `start` (which makes `client`) to a first result, and of `client.close()`."""
+    """The seconds of an import, from `start` (it makes `client`) to a first result, and of closing."""
     code = f"""
 import time
 t0 = time.perf_counter()

@@ -1,9 +1,9 @@
 """The yardstick: the same bytes through the same four processes, and nobody who schedules.
 
-A client process packs rows as wide as those of a TASKS frame, a hub process cuts them in two halves and hands each to
-a worker process in rows as wide as those of a RUN frame, the workers call the function for each row and answer with
-DONE rows, and the hub passes them on as STATE rows. Arguments and results are pickled and unpickled one by one.
-There are no keys, no states, no errors: only the moving of bytes that nobody can avoid. Plain asyncio streams.
+A client process packs rows as wide as those of a TASKS frame, a hub process cuts them in two halves and
+hands each to a worker process in rows as wide as those of a RUN frame, the workers call the function for each
+row and answer with DONE rows, and the hub passes them on as STATE rows. Arguments and results are pickled one
+by one. There are no keys, no states, no errors: only the moving of bytes that nobody can avoid.
 
 May import: the standard library, `peers`.
 """

@@ -1,4 +1,7 @@
-"""The table: medians, spread, time on a core per role, and ratios to fastdist. May import: `peers.workloads`."""
+"""The table: medians, spread, time on a core per role, and ratios to fastdist.
+
+May import: `peers.workloads`.
+"""
 
 from __future__ import annotations
 

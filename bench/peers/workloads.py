@@ -1,6 +1,7 @@
 """The workloads: their sizes, their graphs and the right answers.
 
-A graph is a list of nodes in dependency order, which each peer turns into what it knows. May import: `peers.work`.
+A graph is a list of nodes in dependency order, which each peer turns into what it knows.
+May import: `peers.work`.
 """
 
 from __future__ import annotations

@@ -64,7 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the daemon; returns its exit code."""
     command_line = parser()
     options = command_line.parse_args(arguments)
-    unbuilt = ["nanny_port", "preload_nanny", "scheduler_sni", "lifetime", "lifetime_stagger", "lifetime_restart"]
+    unbuilt = ["nanny_port", "preload_nanny", "scheduler_sni", "lifetime"]
+    unbuilt += ["lifetime_stagger", "lifetime_restart"]
     refuse_unbuilt(command_line, options, "preload_argv", *unbuilt)
     start_logging()
     try:

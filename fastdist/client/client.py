@@ -1,41 +1,23 @@
-"""Client: the entry of users to a cluster. May import: everything up to `rpc`; `deploy` only when a cluster is wanted."""
+"""Client: the entry of users to a cluster. May import: the other modules of this folder."""
 
 from __future__ import annotations
 
 import asyncio
-import atexit
-import concurrent.futures
 import contextlib
-import logging
-import os
 import queue
-import uuid
-import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from fastdist import config
-from fastdist._core.client.futures import FutureTable
-from fastdist.client.cluster import ClusterView
-from fastdist.client.connection import SchedulerConnection
+from fastdist.client.cluster_calls import ClusterCalls
 from fastdist.client.containers import SKIPPED, find_futures, replace_futures
-from fastdist.client.current import _current_client, find_client, forget_global_client, set_global_client
+from fastdist.client.current import _current_client, find_client
 from fastdist.client.future import Future
-from fastdist.client.gathering import Gatherer
+from fastdist.client.future_calls import FutureCalls
 from fastdist.client.graph import flatten
-from fastdist.client.notifier import Notifier
+from fastdist.client.lifecycle import no_default
 from fastdist.client.options import pack_options, parse_seconds, refuse_actors
-from fastdist.client.outcomes import Outcomes
-from fastdist.client.scattering import Scatterer
-from fastdist.client.starting import find_address, refuse_unbuilt, resolve_type
 from fastdist.client.submission import KnownKeys
-from fastdist.client.waiting import block_until_done, until_done
-from fastdist.comm.handshake import Role
-from fastdist.errors import ClosedClientError
-from fastdist.loop import LoopThread
-from fastdist.rpc.pool import ConnectionPool
 
-logger = logging.getLogger("fastdist.client")
 
 class Client(FutureCalls, ClusterCalls):
     """Submit work to a cluster and collect the results.
@@ -43,7 +25,8 @@ class Client(FutureCalls, ClusterCalls):
     Parameters
     ----------
     address : str or cluster, optional
-        `tcp://host:port` of a scheduler, or a cluster object. Without it a LocalCluster is started with `**kwargs`.
+        `tcp://host:port` of a scheduler, or a cluster object. Without it a LocalCluster is started with the
+        `**kwargs`.
     timeout : number or str, optional
         For connecting; the setting `comm.timeouts.connect` by default.
     set_as_default : bool
@@ -83,7 +66,7 @@ class Client(FutureCalls, ClusterCalls):
     6
     """
 
-    # -- tasks -------------------------------------------------------------------------------------------------
+    # -- tasks -----------------------------------------------------------------------------------------------
 
     def submit(
         self,
@@ -108,7 +91,8 @@ class Client(FutureCalls, ClusterCalls):
         func : callable
             The function; a coroutine function runs on the event loop of its worker.
         *args, **kwargs
-            Its arguments; futures among them, also inside lists, tuples, dicts and sets, arrive as their results.
+            Its arguments; futures among them, also inside lists, tuples, dicts and sets, arrive as their
+            results.
         key : str, bytes, int, float or tuple, optional
             The name of the task. Names mean work: the same key is the same task.
         workers : str, number or collection, optional
@@ -195,7 +179,7 @@ class Client(FutureCalls, ClusterCalls):
             The start of all keys, or one key for each task.
         batch_size : int, optional
             Submit so many at a time.
-        workers, retries, resources, priority, allow_other_workers, fifo_timeout, actor, actors, pure, **kwargs
+        workers, retries, resources, priority, allow_other_workers, fifo_timeout, pure, **kwargs
             As of `submit`, for all tasks.
 
         Returns
@@ -330,15 +314,31 @@ class Client(FutureCalls, ClusterCalls):
             self._outcomes.set_reason(future, reason, msg)
         done = self._table.cancel(mine)
         self._notifier.dispatch(done)
-        await self._connection.call(
-            "cancel", ids=[future.id for future in mine], keys=[], force=force, reason=reason, message=msg
-        )
+        keys = [future.key_bytes for future in mine]
+        await self._connection.call("cancel", keys=keys, force=force, reason=reason, message=msg)
+
+    def retry(self, futures: Any, asynchronous: bool | None = None) -> Any:
+        """Run failed tasks again.
+
+        Parameters
+        ----------
+        futures : Future or collection
+            Futures of tasks that failed; those of others are left alone.
+        """
+        return self.sync(self._retry, futures, asynchronous=asynchronous)
+
+    async def _retry(self, futures: Any) -> None:
+        self._check_usable()
+        failed = [future for future in self._mine(find_futures(futures)) if future.status == "error"]
+        keys = [future.key_bytes for future in failed]
+        self._table.reset(failed)
+        await self._connection.call("retry", keys=keys)
 
     def _reference(self, key: bytes) -> Future:
         self._check_usable()
         return self._submitter.reference(key)
 
-    # -- results -----------------------------------------------------------------------------------------------
+    # -- results ---------------------------------------------------------------------------------------------
 
     def gather(
         self, futures: Any, errors: str = "raise", direct: bool | None = None, asynchronous: bool | None = None
@@ -450,7 +450,7 @@ class Client(FutureCalls, ClusterCalls):
         await self._started()
         return await self._scatterer.scatter(*args)
 
-    # -- which client ------------------------------------------------------------------------------------------
+    # -- which client ----------------------------------------------------------------------------------------
 
     @classmethod
     def current(cls, allow_global: bool = True) -> Client:
@@ -484,7 +484,8 @@ class Client(FutureCalls, ClusterCalls):
     def _repr_html_(self) -> str:
         from html import escape
 
-        return f"<p><b>Client</b> {escape(self.id)}<br/>scheduler: {escape(self._connection.address)} ({self.status})</p>"
+        where = escape(f"{self._connection.address} ({self.status})")
+        return f"<p><b>Client</b> {escape(self.id)}<br/>scheduler: {where}</p>"
 
 
 def _place(futures: Any, flat: list[Future], values: list[Any], is_flat: bool, skip: bool) -> Any:

@@ -1,4 +1,7 @@
-"""Questions about the cluster, and functions that run outside of the task system. May import: `rpc`, `protocol`, `errors`."""
+"""Questions about the cluster, and functions that run outside of the task system.
+
+May import: `_core`, `rpc`, `protocol`, `errors`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fastdist._core.keys.canonical import decode_key, encode_key
 from fastdist.client.containers import find_futures
 from fastdist.client.options import parse_workers
-from fastdist.errors import MessageError, WorkerStartTimeoutError
+from fastdist.errors import CommClosedError, WorkerStartTimeoutError
 from fastdist.protocol import results
 from fastdist.protocol.arguments import serialize_arguments
 from fastdist.protocol.failures import load_failure
@@ -37,12 +40,12 @@ class ClusterView:
 
     async def identity(self, n_workers: int = -1) -> dict[str, Any]:
         """The scheduler and its workers; of these only the first `n_workers` if that is not negative."""
-        return dict(await self._connection.call("identity", n_workers=n_workers))
+        return (await self._connection.call("identity", n_workers=n_workers))["identity"]
 
     async def nthreads(self, workers: Any = None) -> dict[str, int]:
         """The number of threads of each worker."""
         reply = await self._connection.call("ncores", workers=parse_workers(workers))
-        return dict(reply["workers"])
+        return dict(reply["ncores"])
 
     async def who_has(self, futures: Any = None) -> dict[Any, tuple[str, ...]]:
         """The addresses of the workers that hold each result; of all keys if no futures are given."""
@@ -50,14 +53,13 @@ class ClusterView:
         if futures is not None:
             keys = [encode_key(each) for each in as_keys(futures)]
         reply = await self._connection.call("who-has", keys=keys)
-        return {decode_key(bytes(key)): tuple(addresses) for key, addresses in reply["keys"]}
+        return {decode_key(bytes(key)): tuple(addresses) for key, addresses in reply["who_has"]}
 
     async def has_what(self, workers: Any = None) -> dict[str, tuple[Any, ...]]:
         """The keys whose results each worker holds."""
         reply = await self._connection.call("has-what", workers=parse_workers(workers))
-        return {
-            address: tuple(decode_key(bytes(key)) for key in keys) for address, keys in reply["workers"].items()
-        }
+        held = reply["has_what"]
+        return {address: tuple(decode_key(bytes(key)) for key in keys) for address, keys in held.items()}
 
     async def wait_for_workers(self, n_workers: int, timeout: float | None) -> None:
         """Wait until that many workers run."""
@@ -90,15 +92,15 @@ class ClusterView:
         )
         if not wait:
             return None
-        rows = reply.get("workers")
-        if not isinstance(rows, list | tuple) or len(rows) != len(reply.buffers):
-            raise MessageError("the reply to 'run' does not have one payload for each worker")
         answers = {}
-        for (address, succeeded), buffer in zip(rows, reply.buffers, strict=True):
-            if succeeded:
-                answers[address] = results.loads([buffer])
+        for address, status, detail in reply["results"]:
+            if status == "OK":
+                answers[address] = results.loads([reply.buffers[detail]])
                 continue
-            error = load_failure(buffer)
+            if status == "error":
+                error: BaseException = load_failure(reply.buffers[detail])
+            else:
+                error = CommClosedError(f"the worker at {address} was lost before it answered: {detail}")
             if on_error == "raise":
                 raise error
             if on_error == "return":

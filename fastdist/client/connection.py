@@ -119,7 +119,7 @@ class SchedulerConnection:
         self._release_soon()
         self._beat_later()
 
-    # -- sending -----------------------------------------------------------------------------------------------
+    # -- sending ---------------------------------------------------------------------------------------------
 
     def send_tasks(self, body: bytes) -> None:
         """Send a TASKS frame; from any thread. Blocks, except on the event loop, while the scheduler does not read."""
@@ -196,7 +196,7 @@ class SchedulerConnection:
             await asyncio.shield(self._pump)
         return await self._peer.call(op, timeout=timeout, buffers=buffers, **fields)
 
-    # -- releases and signs of life ----------------------------------------------------------------------------
+    # -- releases and signs of life --------------------------------------------------------------------------
 
     def release_now(self) -> bool:
         """Send the releases that piled up; False if there were none or a submission is under way."""
@@ -234,7 +234,7 @@ class SchedulerConnection:
                 return
             self._beat_later()
 
-    # -- what arrives ------------------------------------------------------------------------------------------
+    # -- what arrives ----------------------------------------------------------------------------------------
 
     def _on_state(self, peer: Peer, body: memoryview) -> None:
         done = self._table.on_state(body)

@@ -1,3 +1,4 @@
+# The public Future; see future.pyx.
 from fastdist._core.client.futures cimport FutureSlot
 
 

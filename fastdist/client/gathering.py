@@ -100,11 +100,9 @@ class Gatherer:
         self._pool = pool
         self._direct = direct
 
-    # -- the steps that both kinds of callers share ------------------------------------------------------------
+    # -- the steps that both kinds of callers share ----------------------------------------------------------
 
-    def collect(
-        self, futures: list[Future], skip: bool
-    ) -> tuple[list[Any], list[int], list[int]]:
+    def collect(self, futures: list[Future], skip: bool) -> tuple[list[Any], list[int], list[int]]:
         """The results that are here, the positions that have to be fetched, and those that are not done after all.
 
         Raises
@@ -186,7 +184,7 @@ class Gatherer:
                     raise
                 values[position] = SKIPPED
 
-    # -- fetching ----------------------------------------------------------------------------------------------
+    # -- fetching --------------------------------------------------------------------------------------------
 
     async def fetch(self, futures: list[Future], direct: bool | None = None) -> list[Fetched | None]:
         """Fetch results of finished tasks; None for those that are not finished any more (lost, to be made again)."""
@@ -220,7 +218,9 @@ class Gatherer:
         rows = reply.get("tasks")
         if not isinstance(rows, list | tuple) or len(rows) != len(wanted):
             raise MessageError("the reply to 'who-has' does not have one row for each id")
-        for each, (task_id, size, addresses) in zip(wanted, rows, strict=True):
+        for each, row in zip(wanted, rows, strict=True):
+            # None: the scheduler does not know it any more.
+            task_id, size, addresses = row or (0, 0, ())
             each.task_id, each.size, each.holders = task_id, size, list(addresses)
 
     async def _fetch_from_holders(self, wanted: dict[int, Wanted], found: dict[int, Fetched]) -> set[int]:
@@ -283,7 +283,7 @@ class Gatherer:
             reply = await self._connection.call("gather", ids=[each.client_id for each in batch])
             for each in batch:
                 each.holders = [self._connection.address]
-            self._take_reply(reply, self._connection.address, batch, found, False)
+            self._take_reply(reply, self._connection.address, batch, found, self._connection.in_process)
 
 
 def batches(wanted: Sequence[Wanted]) -> Iterator[list[Wanted]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import concurrent.futures
-import contextlib
 import logging
 import os
 import uuid
@@ -126,7 +125,7 @@ class Lifecycle:
         self._submitter = self._connection.submitter
         self._view = ClusterView(self._connection)
 
-    # -- life --------------------------------------------------------------------------------------------------
+    # -- life ------------------------------------------------------------------------------------------------
 
     def _start_blocking(self) -> None:
         self._loop_thread = LoopThread.acquire()
@@ -142,7 +141,7 @@ class Lifecycle:
             self.close()
             raise
 
-    async def _start(self) -> Client:
+    async def _start(self) -> Any:
         self.status = "connecting"
         try:
             if self._start_arg is None and self._scheduler_file is None and self.cluster is None:
@@ -252,7 +251,7 @@ class Lifecycle:
         # What is left is local: nobody waits for the goodbye of a scheduler that is gone.
         self._closing = self._loop.create_task(self._close(0))
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Any:
         if self._asynchronous:
             raise TypeError("this client is asynchronous: use 'async with' instead of 'with'")
         self._context_tokens.append(_current_client.set(self))
@@ -262,7 +261,7 @@ class Lifecycle:
         _current_client.reset(self._context_tokens.pop())
         self.close()
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> Any:
         await self._starting
         self._context_tokens.append(_current_client.set(self))
         return self
@@ -282,7 +281,7 @@ class Lifecycle:
             # A finaliser must not wait.
             loop_thread.call_soon(lambda: loop_thread.loop.create_task(self._close(0)))
 
-    # -- blocking and awaitable --------------------------------------------------------------------------------
+    # -- blocking and awaitable ------------------------------------------------------------------------------
 
     @property
     def asynchronous(self) -> bool:

@@ -6,12 +6,11 @@ import threading
 from types import TracebackType
 from typing import Any
 
-import msgpack
-
 from fastdist._core.client.futures import FutureTable
 from fastdist._core.codec.frames import TaskStatus
+from fastdist._core.codec.values import decode_value
 from fastdist.client.future import Future
-from fastdist.errors import FrameError, FutureCancelledError
+from fastdist.errors import FutureCancelledError, KilledWorker, TaskLostError
 from fastdist.protocol.failures import load_failure
 
 
@@ -56,11 +55,7 @@ class Outcomes:
         errors: dict[int, Any] = self._table.errors
         found = errors.get(future.id)
         if found is None:
-            payload = future.payload
-            if payload is None:
-                error: BaseException = RuntimeError(f"the task {future.key!r} failed; no details arrived")
-            else:
-                error = load_failure(payload)
+            error = load_error(future.payload, future.key)
             with self._lock:
                 found = errors.setdefault(future.id, (error, error.__traceback__))
         return found
@@ -79,21 +74,35 @@ class Outcomes:
         return FutureCancelledError(future.key, reason, message)
 
 
+def load_error(payload: bytes | None, key: object) -> BaseException:
+    """The exception in the payload of a failed task: its own, or what the scheduler says happened to it."""
+    fields = read_reason(payload)
+    if fields is None:
+        return RuntimeError(f"the task {key!r} failed, and nothing was said about it") if not payload else load_failure(payload)
+    reason, message = fields.get("reason"), str(fields.get("message", ""))
+    if reason == "killed-worker":
+        return KilledWorker(key, fields.get("worker"), fields.get("allowed_failures"), message)
+    return TaskLostError(key, str(reason), message)
+
+
+def read_reason(payload: bytes | None) -> dict[str, Any] | None:
+    """The fields of a reason that the scheduler gave, or None if the payload is none."""
+    if not payload:
+        return None
+    value = decode_value(payload)
+    return value if isinstance(value, dict) and "reason" in value else None
+
+
 def parse_reason(payload: bytes | None) -> tuple[str, str | None] | None:
     """Reason and message of a cancelled task, or None if none was sent.
 
     Raises
     ------
     FrameError
-        If the payload is no msgpack map.
+        If the payload is no encoded value.
     """
-    if not payload:
+    fields = read_reason(payload)
+    if fields is None:
         return None
-    try:
-        fields = msgpack.unpackb(payload)
-    except ValueError as error:
-        raise FrameError(f"the reason of a cancelled task cannot be read: {error}") from error
-    if not isinstance(fields, dict):
-        raise FrameError("the reason of a cancelled task is no map")
-    message = fields.get("message")
-    return str(fields.get("reason", "unknown")), None if message is None else str(message)
+    # What the user said counts more than the name of the event.
+    return str(fields.get("cause") or fields["reason"]), str(fields.get("message", "")) or None

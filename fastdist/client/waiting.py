@@ -213,7 +213,7 @@ class as_completed:
         if futures is not None:
             self.update(futures)
 
-    # -- adding ------------------------------------------------------------------------------------------------
+    # -- adding ----------------------------------------------------------------------------------------------
 
     def add(self, future: Future) -> None:
         """Wait for one more future."""
@@ -252,7 +252,7 @@ class as_completed:
         for loop, finished in wakers:
             loop.call_soon_threadsafe(_settle, finished)
 
-    # -- looking -----------------------------------------------------------------------------------------------
+    # -- looking ---------------------------------------------------------------------------------------------
 
     def count(self) -> int:
         """How many futures are still to come."""
@@ -275,7 +275,7 @@ class as_completed:
             self._ready = []
             self._next_ready = 0
 
-    # -- iterating ---------------------------------------------------------------------------------------------
+    # -- iterating -------------------------------------------------------------------------------------------
 
     def _take(self) -> Future | None:
         """The next future that is done; the lock must be held."""

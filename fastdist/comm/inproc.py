@@ -50,7 +50,8 @@ class InprocComm(Comm):
         self.local_address, self.peer_address = local, peer
         self.role, self.epoch, self.admin = role, epoch, admin
         self.limits = limits
-        self._lock = threading.Lock()
+        # Re-entrant, since a finalizer that the garbage collector runs in here may send, too.
+        self._lock = threading.RLock()
         self._inbox: deque[tuple[int, Any, Any, int]] = deque()
         self._inbox_bytes = 0
         self._woken = False

@@ -13,7 +13,6 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Iterable
-from itertools import islice
 from typing import Any
 
 from fastdist.comm.addresses import unparse_address
@@ -83,7 +82,8 @@ class TcpComm(Comm):
         self._descriptor = sock.fileno()
         self._loop = loop
         self._loop_thread = threading.get_ident()
-        self._lock = threading.Lock()
+        # Re-entrant, since a finalizer that the garbage collector runs in here may send, too.
+        self._lock = threading.RLock()
         self._queue: deque[BytesLike] = deque()
         self._queued = 0
         self._open = True
@@ -126,42 +126,49 @@ class TcpComm(Comm):
         wrong = self.limits.check_length(kind, length)
         if wrong:
             raise FrameError(wrong)
-        parts.insert(0, HEADER.pack(kind, 0, length))
+        pieces = [HEADER.pack(kind, 0, length), *[part for part in parts if len(part)]]
+        size = length + HEADER_BYTES
         failure: Exception | None = None
-        arm = False
         with self._lock:
             if not self._open:
                 raise self.closed_error()
-            if self._queue:
-                failure = self._enqueue(parts, length + HEADER_BYTES)
+            idle = not self._queue
+            if not idle and self._queued + size > self.limits.max_queued_bytes:
+                failure = slow_peer_error(self.peer_address, self._queued, self.limits)
             else:
-                try:
-                    sent = self._sock.sendmsg(parts if len(parts) <= _MAX_PIECES else parts[:_MAX_PIECES])
-                except (BlockingIOError, InterruptedError):
-                    sent = 0
-                except OSError as error:
-                    failure = self._broken(error)
-                else:
-                    if sent == length + HEADER_BYTES:
-                        return
-                if failure is None:
-                    self._queue.extend([part for part in parts if len(part)])
-                    self._queued = length + HEADER_BYTES
-                    self._drop_sent(sent)
-                    arm = True
+                # In the queue first: a send that a finalizer or a signal handler starts in here
+                # goes behind it.
+                self._queue.extend(pieces)
+                self._queued += size
+                if idle:
+                    failure = self._transmit()
             if failure is not None:
                 self._open = False
+            arm = idle and bool(self._queue)
         if failure is not None:
             self._finish_soon(failure)
             raise failure
         if arm:
             self._in_loop(self._arm_writer)
 
-    def _enqueue(self, parts: list[BytesLike], size: int) -> Exception | None:
-        if self._queued + size > self.limits.max_queued_bytes:
-            return slow_peer_error(self.peer_address, self._queued, self.limits)
-        self._queue.extend([part for part in parts if len(part)])
-        self._queued += size
+    def _transmit(self) -> CommClosedError | None:
+        """One system call for the head of the queue; the reason if the connection proves to be broken."""
+        queue = self._queue
+        few = len(queue) <= _MAX_PIECES
+        pieces = list(queue) if few else [queue[index] for index in range(_MAX_PIECES)]
+        try:
+            try:
+                sent = self._sock.sendmsg(pieces)
+            except (BlockingIOError, InterruptedError):
+                return None
+            except OSError as error:
+                return self._broken(error)
+            self._drop_sent(sent)
+        except BaseException:
+            # Ctrl-C in here: how much of a frame went out is not known, so nothing may follow it.
+            self._open = False
+            self._finish_soon(CommClosedError(f"a send to {self.peer_address} was interrupted in the middle"))
+            raise
         return None
 
     def _drop_sent(self, sent: int) -> None:
@@ -183,16 +190,12 @@ class TcpComm(Comm):
         failure: Exception | None = None
         budget = _BUDGET
         with self._lock:
-            while self._queue and budget > 0:
-                try:
-                    sent = self._sock.sendmsg(list(islice(self._queue, _MAX_PIECES)))
-                except (BlockingIOError, InterruptedError):
+            while self._queue and budget > 0 and failure is None:
+                before = self._queued
+                failure = self._transmit()
+                if self._queued == before:
                     break
-                except OSError as error:
-                    failure = self._broken(error)
-                    break
-                self._drop_sent(sent)
-                budget -= sent
+                budget -= before - self._queued
             if not self._queue:
                 self._loop.remove_writer(self._descriptor)
         if failure is not None:
@@ -259,14 +262,16 @@ class TcpComm(Comm):
     async def close(self, timeout: float | None = None) -> None:
         with self._lock:
             self._open = False
-        if self._queue and not self._finished:
-            self._arm_writer()
-            limit = self.limits.close_timeout if timeout is None else timeout
-            try:
-                await asyncio.wait_for(self._queue_below(0), limit)
-            except (asyncio.TimeoutError, TimeoutError):
-                counters["unflushed-close"] += 1
-        self._finish(None)
+        try:
+            if self._queue and not self._finished:
+                self._arm_writer()
+                await asyncio.wait_for(
+                    self._queue_below(0), self.limits.close_timeout if timeout is None else timeout
+                )
+        except (asyncio.TimeoutError, TimeoutError):
+            counters["unflushed-close"] += 1
+        finally:
+            self._finish(None)
 
     def abort(self, reason: Exception | None = None) -> None:
         with self._lock:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import socket
 
@@ -199,14 +200,18 @@ class TcpListener(Listener):
 
     def _note_failure(self, peer: str, error: BaseException) -> None:
         if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
-            counters["handshake-timeout"] += 1
-            logger.info("%s dropped %s: the handshake took too long", self.address, peer)
+            kind, reason = "handshake-timeout", f"{peer} did not finish the handshake in time"
         elif isinstance(error, AuthenticationError):
-            counters["refused-authentication"] += 1
-            logger.warning("%s refused a connection: %s", self.address, error)
-        elif isinstance(error, (HandshakeError, OSError)):
-            counters["refused-handshake"] += 1
-            logger.info("%s refused a connection: %s", self.address, error)
+            kind, reason = "refused-authentication", str(error)
+        elif isinstance(error, OSError):
+            kind, reason = "refused-handshake", str(error)
+        else:
+            return
+        counters[kind] += 1
+        count = counters[kind]
+        # A flood of attempts must not become a flood of lines: the 1st, 2nd, 4th, 8th, ... are told.
+        level = logging.WARNING if count & (count - 1) == 0 else logging.DEBUG
+        logger.log(level, "%s refused a connection (%s no. %d): %s", self.address, kind, count, reason)
 
     def _settle(self, task: asyncio.Task[None]) -> None:
         self._half_open.pop(task, None)

@@ -333,6 +333,8 @@ class Nanny:
     async def _recover(self, task_is_to_blame: bool, reason: str) -> None:
         """Start the worker again, or give up."""
         while (delay := self._delay_before_restart(task_is_to_blame)) is not None:
+            # Until it runs again, a further end is a failed start, and counted here.
+            self.status = Status.starting
             await asyncio.sleep(delay)
             self._scratch.remove()
             self.spawn()

@@ -167,7 +167,7 @@ def _pickle(exception: BaseException, limit: int) -> bytes | None:
         if shortened is None:
             return None
         exception = shortened
-    for candidate in (exception, _Rebuild(exception)):
+    for candidate in (_Plain(exception), _Rebuild(exception)):
         try:
             pickled = pickling.dumps(candidate)
             loaded = pickle.loads(pickled)
@@ -189,8 +189,25 @@ def _with_short_text(exception: BaseException, limit: int) -> BaseException | No
     return shortened if len(_text(shortened)) <= limit + 100 else None
 
 
+class _Plain:
+    """Pickles as its exception, in the way of the exception's own class.
+
+    Libraries register other ways for all exceptions of a program (dask does); those send tracebacks along.
+    """
+
+    def __init__(self, exception: BaseException) -> None:
+        self.exception = exception
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        reduced = self.exception.__reduce_ex__(pickling.PROTOCOL)
+        if isinstance(reduced, str):
+            return reduced
+        function, args, *rest = reduced
+        return function, _wrapped(args, _Plain), *rest
+
+
 class _Rebuild:
-    """Pickles as its exception, which is made without calling its ``__init__``.
+    """Pickles as its exception, which is made without calling the ``__init__`` of its class.
 
     Many exceptions take other arguments than they hand to ``Exception``, and cannot be unpickled as usual.
     """
@@ -200,21 +217,25 @@ class _Rebuild:
 
     def __reduce__(self) -> tuple[Any, ...]:
         exception = self.exception
-        return rebuild_exception, (type(exception), _rebuilding(exception.args), dict(exception.__dict__))
+        state = dict(exception.__dict__)
+        return rebuild_exception, (type(exception), _wrapped(exception.args, _Rebuild), state)
 
 
-def _rebuilding(value: Any) -> Any:
-    """The same for the exceptions inside an exception group."""
+def _wrapped(value: Any, wrapper: type[_Plain] | type[_Rebuild]) -> Any:
+    """The arguments of an exception; the members of a group in them travel in the same way as the group."""
     if isinstance(value, BaseException):
-        return _Rebuild(value)
-    return type(value)(map(_rebuilding, value)) if type(value) in (list, tuple) else value
+        return wrapper(value)
+    return type(value)(_wrapped(item, wrapper) for item in value) if type(value) in (list, tuple) else value
 
 
 def rebuild_exception(
     kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]
 ) -> BaseException:
-    """An exception with these `args` and attributes, made without calling its ``__init__``."""
+    """An exception with these `args` and attributes, made without calling the ``__init__`` of its class."""
     exception: BaseException = kind.__new__(kind, *args)
+    # The builtin class below it may keep more than `args` (UnicodeError does).
+    builtin: Any = next(base for base in kind.__mro__ if base.__module__ == "builtins")
+    builtin.__init__(exception, *args)
     exception.args = args
     exception.__dict__.update(state)
     return exception

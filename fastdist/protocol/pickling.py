@@ -93,7 +93,7 @@ def _plain_pickle(value: object, buffers: Buffers | None) -> bytes:
     if buffers is None:
         pickled = pickle.dumps(value, PROTOCOL)
     else:
-        # A method of a list costs the pickler less than a function in Python, and most values have no buffers.
+        # A method of a list costs the pickler less than a Python function, and most values have no buffers.
         pickled = pickle.dumps(value, PROTOCOL, buffer_callback=buffers.append)
         if buffers:
             buffers.clear()

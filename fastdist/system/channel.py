@@ -59,7 +59,7 @@ def _receive_exactly(connection: socket.socket, count: int) -> bytes | None:
     return bytes(content)
 
 
-def _checked_length(head: bytes) -> int:
+def _checked_length(head: bytes | bytearray) -> int:
     (length,) = _LENGTH.unpack_from(head)
     if length > MAX_MESSAGE_BYTES:
         raise ValueError(f"a message of {length} bytes was announced; limit {MAX_MESSAGE_BYTES}")

@@ -17,8 +17,8 @@ from fastdist.worker.store import Store
 class DataView(Mapping[Any, Any]):
     """Key -> value of all results and scattered values in this worker.
 
-    A look walks over all of them: this is for people and tests. Copies of other workers' results that were fetched as inputs
-    have no key here and are left out.
+    A look walks over all of them: this is for people and tests. Copies of other workers' results that were
+    fetched as inputs have no key here and are left out.
     """
 
     def __init__(self, core: WorkerCore, store: Store) -> None:

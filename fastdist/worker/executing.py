@@ -1,10 +1,10 @@
 """The page of memory that tells what a worker is executing, readable after its death.
 
-Each execution thread writes the task before it calls the user's function and a zero afterwards, two stores each. The
-page is a file that is mapped into the process, so whatever kills the process, the last stores are in the file.
+Each execution thread writes the task before it calls the user's function, two stores, and a zero afterwards.
+The page is a file that is mapped into the process, so whatever kills the process, the last stores are in it.
 
-Layout, in 64-bit words: magic, number of places, then two words for each place: task id, and `1 << 32 | attempt`
-while that task executes, else 0. May import: nothing of fastdist.
+Layout, in 64-bit words: magic, number of places, then two words for each place: task id, and
+`1 << 32 | attempt` while that task executes, else 0. May import: nothing of fastdist.
 """
 
 from __future__ import annotations

@@ -27,7 +27,10 @@ cdef class Task:
 cdef class Execution:
     cdef readonly WorkerCore core
     cdef readonly object store
-    cdef dict values                    # of a DictStore, else None
+    cdef dict values                    # the dict of the store that takes values of at most `small` bytes, or None
+    cdef object large                   # where the other values are, or None
+    cdef Py_ssize_t small
+    cdef Py_ssize_t room                # how many values that dict takes
     cdef object worker
     cdef object send
     cdef object loop
@@ -57,6 +60,8 @@ cdef class Execution:
     cdef list inputs_of(self, TaskRecord* record)
     cdef uint32_t type_number(self, type kind) except? 0
     cdef bint encode(self, vector[uint8_t]& out, object value) except -1
+    cdef object value_of(self, uint64_t task_id)
+    cdef int keep(self, uint64_t task_id, object value, Py_ssize_t nbytes) except -1
     cdef int drop(self, uint64_t task_id) except -1
     cdef int begin(self, TaskRecord* record, uint32_t place, double now) except -1
     cdef void end(self, uint32_t place) noexcept

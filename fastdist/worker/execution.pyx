@@ -12,6 +12,7 @@ cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
+from libc.limits cimport LONG_MAX
 from libc.math cimport INFINITY
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libcpp.vector cimport vector
@@ -32,7 +33,7 @@ from fastdist.context import current_task, current_worker
 from fastdist.errors import CommClosedError, Reschedule
 from fastdist.protocol.failures import dump_failure
 from fastdist.protocol.functions import load_function
-from fastdist.worker.store import DictStore
+from fastdist.worker.store import SMALL_BYTES, DictStore, SplitStore
 
 cdef enum:
     PLACES = 255                # of the page of executing tasks
@@ -124,7 +125,10 @@ cdef class Execution:
         cdef uint32_t place
         self.core = core
         self.store = store
-        self.values = store.values if type(store) is DictStore else None
+        self.values = store.values if type(store) in (DictStore, SplitStore) else None
+        self.large = store.large if type(store) is SplitStore else (store if self.values is None else None)
+        self.small = SMALL_BYTES if type(store) is SplitStore else <Py_ssize_t>LONG_MAX
+        self.room = store.room if type(store) is SplitStore else <Py_ssize_t>LONG_MAX
         self.send = send
         self.loop = loop
         self.measure = measure
@@ -232,10 +236,7 @@ cdef class Execution:
             number = self.type_number(type(result))
             if record.flags & RUN_INLINE:
                 self.encode(payload, result)
-            if self.values is not None:
-                self.values[record.task_id] = result
-            else:
-                self.store.put(record.task_id, result, nbytes)
+            self.keep(record.task_id, result, nbytes)
         except BaseException as error:
             self.fail(record, error, start)
             return NULL
@@ -287,10 +288,7 @@ cdef class Execution:
         if record.n_inputs == 0:
             return NO_INPUTS
         try:
-            if self.values is not None:
-                return [self.values[edges_of(record)[i].task_id] for i in range(record.n_inputs)]
-            get = self.store.get
-            return [get(edges_of(record)[i].task_id) for i in range(record.n_inputs)]
+            return [self.value_of(edges_of(record)[i].task_id) for i in range(record.n_inputs)]
         except KeyError:
             return None
 
@@ -325,11 +323,34 @@ cdef class Execution:
             return False
         return encode_into(out, value, self.inline_limit)
 
-    cdef int drop(self, uint64_t task_id) except -1:
+    cdef object value_of(self, uint64_t task_id):
+        """A value of the store; KeyError if there is none."""
+        cdef PyObject* value
+        number = task_id
         if self.values is not None:
-            self.values.pop(task_id, None)
+            value = PyDict_GetItem(self.values, number)
+            if value != NULL:
+                return <object>value
+            if self.large is None:
+                raise KeyError(number)
+        return self.large.get(number)
+
+    cdef int keep(self, uint64_t task_id, object value, Py_ssize_t nbytes) except -1:
+        """What `put` of the store does, without a call for small values."""
+        if self.values is not None and nbytes <= self.small and len(self.values) < self.room:
+            self.values[task_id] = value
         else:
-            self.store.drop(task_id)
+            self.store.put(task_id, value, nbytes)
+        return 0
+
+    cdef int drop(self, uint64_t task_id) except -1:
+        number = task_id
+        if self.values is not None:
+            # The value goes when `value` does, after the dict is consistent again.
+            value = self.values.pop(number, self)
+            if value is not self or self.large is None:
+                return 0
+        self.large.drop(number)
         return 0
 
     # Coroutines

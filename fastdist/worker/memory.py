@@ -28,6 +28,10 @@ logger = logging.getLogger("fastdist.worker.memory")
 
 #: Seconds between two garbage collections under pressure: each one stops all tasks.
 COLLECTION_PAUSE = 10.0
+#: Seconds between two warnings that execution pauses.
+WARNING_PAUSE = 30.0
+#: Fraction of the memory limit that results may always use, however much the rest of the process takes.
+MIN_TARGET = 0.1
 
 def parse_memory_limit(
     limit: str | float | None, nthreads: int = 1, *, total: int | None = None, cores: int | None = None
@@ -160,6 +164,7 @@ class MemoryManager:
         self._spilling: threading.Thread | None = None
         self._stopped = False
         self._next_collection = 0.0
+        self._next_warning = 0.0
         self._timer: asyncio.TimerHandle | None = None
         if memory_limit is not None and self.thresholds.target is not None and store.target is None:
             store.target = int(memory_limit * self.thresholds.target)
@@ -185,6 +190,7 @@ class MemoryManager:
             return
         used = self._measure()
         self._pause_or_resume(used)
+        self._leave_room(used)
         spill = self.thresholds.spill
         if spill is None or used <= spill * self.memory_limit:
             return
@@ -192,6 +198,22 @@ class MemoryManager:
             # Pickling and writing take long: the event loop must answer meanwhile.
             self._spilling = threading.Thread(target=self.spill, name="fastdist-spill", daemon=True)
             self._spilling.start()
+
+    def _leave_room(self, used: int) -> None:
+        """Let the store keep less where the rest of the process needs much.
+
+        What is stored and what is not together then stay below the spill threshold while results are put,
+        which is sooner than the next look at the process.
+        """
+        assert self.memory_limit is not None
+        target, spill = self.thresholds.target, self.thresholds.spill
+        if target is None:
+            return
+        allowed = target * self.memory_limit
+        if spill is not None:
+            unmanaged = max(0, used - self.store.memory_bytes)
+            allowed = min(allowed, max(MIN_TARGET * self.memory_limit, spill * self.memory_limit - unmanaged))
+        self.store.target = int(allowed)
 
     def spill(self) -> int:
         """Spill the least recently used results until the process is below `target`; returns their bytes."""
@@ -228,7 +250,11 @@ class MemoryManager:
         self.paused = over
         percent = 100 * used / self.memory_limit
         if over:
-            logger.warning(
+            now = time.monotonic()
+            level = logging.WARNING if now >= self._next_warning else logging.DEBUG
+            self._next_warning = now + WARNING_PAUSE if level == logging.WARNING else self._next_warning
+            logger.log(
+                level,
                 "worker uses %.0f %% of its memory limit (%d of %d bytes): no new tasks until it falls",
                 percent,
                 used,

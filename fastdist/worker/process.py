@@ -23,7 +23,7 @@ import logging
 import os
 import socket
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastdist import config as settings
@@ -57,15 +57,13 @@ def main(arguments: list[str]) -> int:
         return 0
     _prepare(config)
     with control:
-        return _run(_serve(config, control), config.get("event_loop"))
+        return _run(_serve(config, control))
 
 
-def _run(coroutine: Any, event_loop: str | None) -> int:
+def _run(coroutine: Coroutine[Any, Any, int]) -> int:
     from fastdist.loop import new_event_loop
 
-    loop = new_event_loop(use_uvloop=event_loop == "uvloop")
-    asyncio.set_event_loop(loop)
-    return int(loop.run_until_complete(coroutine))
+    return new_event_loop().run_until_complete(coroutine)
 
 
 def _prepare(config: Message) -> None:

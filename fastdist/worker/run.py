@@ -26,9 +26,9 @@ Answer = tuple[dict[str, Any], list[Any]]
 async def run_function(worker: Any, fields: dict[str, Any], buffers: list[Any], executor: Executor) -> Answer:
     """Call the function in the payloads: buffer 0 is its pickle, buffer 1 its arguments.
 
-    A plain function runs in a thread of its own, so that the worker answers meanwhile; a coroutine function on the event loop.
-    A parameter named `dask_worker` gets the worker. The answer's status is "OK" with the result, or "error" with the
-    failure, as its only payload; with `wait` false it is "OK" and nothing.
+    A plain function runs in a thread of its own, so that the worker answers meanwhile; a coroutine function
+    on the event loop. A parameter named `dask_worker` gets the worker. The answer's status is "OK" with the
+    result, or "error" with the failure, as its only payload; with `wait` false it is "OK" and nothing.
     """
     if not 1 <= len(buffers) <= 2:
         raise MessageError(f"run needs a function and its arguments, not {len(buffers)} payloads")
@@ -56,7 +56,11 @@ async def _call(worker: Any, pickled: bytes, arguments: Any, executor: Executor)
 
 
 async def _execute(
-    worker: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], executor: Executor
+    worker: Any,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    executor: Executor,
 ) -> Any:
     context = contextvars.copy_context()
     context.run(current_worker.set, worker)

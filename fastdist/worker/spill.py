@@ -192,6 +192,7 @@ class SpillStore:
         """Bytes written to disk since the start."""
         return self._disk_bytes_written
 
+    @property
     def nbytes(self) -> tuple[int, int]:
         """Bytes in memory and bytes on disk."""
         return self._memory_bytes, self._disk_bytes

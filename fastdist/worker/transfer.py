@@ -1,8 +1,9 @@
 """Values between workers: fetch inputs, serve data, take data that was put here.
 
-One request to a worker asks for many values; the core says which, from whom and how many at a time. Inside one process
-values pass by reference. A value that cannot be serialised is answered with the flag `REFUSED` and a failure instead of its
-data; the tasks that need it fail with that. May import: layers L0 to L3, and the execution of this worker.
+One request to a worker asks for many values; the core says which, from whom and how many at a time. Inside
+one process values pass by reference. A value that cannot be serialised is answered with the flag `REFUSED`
+and a failure instead of its data; the tasks that need it fail with that. May import: layers L0 to L3, and
+the execution of this worker.
 """
 
 from __future__ import annotations
@@ -92,8 +93,12 @@ class Transfer:
             self.bytes_fetched += nbytes
         except (OSError, TimeoutError, asyncio.TimeoutError, FastdistError, KeyError) as error:
             logger.info("fetching %d inputs from worker %d failed: %s", len(task_ids), number, error)
-        # No await from here on: storing and telling the core are one step for this loop, which alone frees data.
-        found = {task_id: self._store(task_id, value) for task_id, value in values.items() if self.core.awaits(task_id)}
+        # No await from here on: storing and telling the core are one step for this loop; it alone frees data.
+        found = {
+            task_id: self._store(task_id, value)
+            for task_id, value in values.items()
+            if self.core.awaits(task_id)
+        }
         self.core.on_fetched(number, task_ids, found, time.monotonic())
         self.execution.expect_work()
         self.start_fetches()
@@ -173,7 +178,9 @@ class Transfer:
         task_ids = check.ids(fields, "task_ids")
         keys = check.items(fields, "keys", bytes)
         if not len(task_ids) == len(keys) == len(buffers):
-            raise MessageError(f"{len(task_ids)} ids, {len(keys)} keys and {len(buffers)} values do not belong together")
+            raise MessageError(
+                f"{len(task_ids)} ids, {len(keys)} keys and {len(buffers)} values do not belong together"
+            )
         values = buffers if peer.comm.in_process else [await self._loads(buffer) for buffer in buffers]
         sizes = []
         for task_id, key, value in zip(task_ids, keys, values, strict=True):

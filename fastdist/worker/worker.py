@@ -1,8 +1,8 @@
 """A worker: the shell around the worker core.
 
-It keeps the connection to the scheduler, gives its frames to the core, starts the execution threads, serves and fetches
-data, and reports how it is. Python code here runs once per frame or message, never once per task. May import: layers L0
-to L3.
+It keeps the connection to the scheduler, gives its frames to the core, starts the execution threads, serves
+and fetches data, and reports how it is. Python code here runs once per frame or message, never once per task.
+May import: layers L0 to L3.
 """
 
 from __future__ import annotations
@@ -41,11 +41,13 @@ from fastdist.worker.memory import MemoryManager, MemoryThresholds, parse_memory
 from fastdist.worker.options import listen_address, refuse_unbuilt, scheduler_address
 from fastdist.worker.run import run_function
 from fastdist.worker.spill import SpillStore
-from fastdist.worker.store import DictStore
+from fastdist.worker.store import SMALL_BYTES, DictStore, SplitStore
 from fastdist.worker.transfer import Transfer
 
 logger = logging.getLogger("fastdist.worker")
 
+#: The share of the memory limit that is set aside for small values, which are not spilled.
+SMALL_SHARE = 0.05
 #: Frames of the scheduler that are kept while its answer to the registration is on the way.
 MAX_EARLY_FRAMES = 1000
 
@@ -62,7 +64,7 @@ class Worker:
     scheduler_file : path, optional
         A JSON file that holds the address of the scheduler.
     nthreads : int, optional
-        How many tasks execute at the same time; the number of processors by default.
+        How many tasks execute at the same time; by default one per processor.
     name : int or str, optional
         What to call this worker; its address by default.
     local_directory : path, optional
@@ -70,7 +72,7 @@ class Worker:
     resources : dict, optional
         Name and amount of each resource that tasks may ask for.
     memory_limit : str, float or None
-        When to spill results and to pause: bytes, a fraction of the machine's memory, "auto", or 0 for no limit.
+        When to spill and to pause: bytes, a fraction of the machine's memory, "auto", or 0 for no limit.
     host, port, interface, protocol, contact_address
         Where to listen, and the address to tell to others.
     nanny : str, optional
@@ -137,7 +139,9 @@ class Worker:
         self._directory = None if local_directory is None else os.fspath(local_directory)
         self._scratch = ScratchFolder("worker", local_directory)
         self._death_timeout = None if death_timeout is None else config.parse_timedelta(death_timeout)
-        self._heartbeat_interval = None if heartbeat_interval is None else config.parse_timedelta(heartbeat_interval)
+        self._heartbeat_interval = (
+            None if heartbeat_interval is None else config.parse_timedelta(heartbeat_interval)
+        )
         needs_token = token is None and not insecure and not self.scheduler_address.startswith("inproc://")
         self._token = find_token() if needs_token else token
         self._insecure = insecure
@@ -175,7 +179,11 @@ class Worker:
         self._pool = ConnectionPool(Role.WORKER, self._token, insecure=self._insecure)
         try:
             self._listener = await listen(
-                self._listen_address, token=self._token, insecure=self._insecure, on_comm=self._on_caller, role=Role.WORKER
+                self._listen_address,
+                token=self._token,
+                insecure=self._insecure,
+                on_comm=self._on_caller,
+                role=Role.WORKER,
             )
             self.address = self.contact_address or self._listener.address
             await self._register()
@@ -199,14 +207,16 @@ class Worker:
         self.scheduler.on_close = self._on_scheduler_closed
         for kind in (FrameKind.RUN, FrameKind.FREE, FrameKind.RETRACT):
             self.scheduler.on_frame[kind] = self._frame_keeper(kind)
-        reply = await self.scheduler.call("register-worker", timeout=self._death_timeout, **self._registration())
+        reply = await self.scheduler.call(
+            "register-worker", timeout=self._death_timeout, **self._registration()
+        )
         self._set_up(comm, reply)
         self._begin()
         self._heartbeat_interval = self._heartbeat_interval or float(reply.get("heartbeat_interval") or 1.0)
         self._start_background(self._heartbeats())
 
     def _frame_keeper(self, kind: int) -> Callable[[Peer, memoryview], None]:
-        """Frames may follow the answer to the registration so closely that they are here before it was read."""
+        """Frames may follow the answer to the registration so closely that they come before it was read."""
 
         def keep(peer: Peer, body: memoryview) -> None:
             if len(self._early_frames) >= MAX_EARLY_FRAMES:
@@ -239,20 +249,22 @@ class Worker:
         self.transfer = Transfer(self.core, self.execution, self.store, self._pool, self._offload, sizeof)
         self.data = DataView(self.core, self.store)
         self.memory_manager: MemoryManager | None = None
-        if isinstance(self.store, SpillStore):
+        if self._spill_store is not None:
             self.memory_manager = MemoryManager(
                 self.memory_limit,
-                self.store,
+                self._spill_store,
                 pause=self._pause,
                 resume=self._resume,
                 thresholds=_thresholds(),
                 interval=config.get("worker.memory.monitor-interval"),
             )
 
-    def _make_store(self) -> DictStore | SpillStore:
+    def _make_store(self) -> DictStore | SplitStore:
+        self._spill_store: SpillStore | None = None
         if self.memory_limit is None:
             return DictStore()
-        return SpillStore(self._spill_folder, None)
+        self._spill_store = SpillStore(self._spill_folder, None)
+        return SplitStore(self._spill_store, int(self.memory_limit * SMALL_SHARE) // SMALL_BYTES)
 
     def _spill_folder(self) -> str:
         folder = os.path.join(self.local_directory, "spill")
@@ -286,7 +298,11 @@ class Worker:
         await self._finished.wait()
 
     async def close(
-        self, timeout: float = 30, executor_wait: bool = True, nanny: bool = True, reason: str = "worker-close"
+        self,
+        timeout: float = 30,
+        executor_wait: bool = True,
+        nanny: bool = True,
+        reason: str = "worker-close",
     ) -> str:
         """Stop: no task is started any more, the connections close, all data is dropped.
 
@@ -297,7 +313,7 @@ class Worker:
         executor_wait : bool
             Whether to wait for them at all.
         nanny : bool
-            Accepted for compatibility: a nanny sees that its worker closed on purpose, and does not start it again.
+            For compatibility only: a nanny sees that its worker closed on purpose and starts no other.
         reason : str
             Why, for logs and for `close_reason`.
         """
@@ -343,10 +359,9 @@ class Worker:
         if self._page is not None and ended:
             self.execution.release_page()
             self._page.close()
-        if isinstance(self.store, SpillStore):
-            self.store.clear()
-        elif ended:
-            self.store.values.clear()
+        if self._spill_store is not None:
+            self._spill_store.clear()
+        self.store.values.clear()
 
     # Connections
 
@@ -420,13 +435,13 @@ class Worker:
 
     def get_metrics(self) -> dict[str, Any]:
         """What a heartbeat reports."""
-        in_memory, on_disk = self.store.nbytes() if isinstance(self.store, SpillStore) else (0, 0)
+        spill = self._spill_store
         return {
             "time": time.time(),
             "cpu_seconds": time.process_time(),
             "memory": process_memory(),
-            "managed_bytes": in_memory,
-            "spilled_bytes": on_disk,
+            "managed_bytes": 0 if spill is None else spill.memory_bytes,
+            "spilled_bytes": 0 if spill is None else spill.disk_bytes,
             "task_counts": state_counts(self.core),
             "bytes_fetched": self.transfer.bytes_fetched,
             "bytes_served": self.transfer.bytes_served,
@@ -441,6 +456,7 @@ class Worker:
             "nthreads": self.nthreads,
             "memory_limit": self.memory_limit or 0,
             "resources": self.resources,
+            "local_directory": self._directory or "",
             "nanny": self.nanny,
             "versions": {"python": ".".join(map(str, sys.version_info[:3]))},
             "has": [],
@@ -474,12 +490,19 @@ class Worker:
         try:
             self.scheduler.notify("worker-status", status=status.value)
         except CommClosedError:
-            logger.debug("the scheduler is gone; it does not learn that worker %s is %s", self.name, status.value)
+            logger.debug(
+                "the scheduler is gone; it does not learn that worker %s is %s", self.name, status.value
+            )
 
     def _start_background(self, coroutine: Any) -> None:
         task = asyncio.ensure_future(coroutine)
         self.background.add(task)
-        task.add_done_callback(self.background.discard)
+        task.add_done_callback(self._on_background_done)
+
+    def _on_background_done(self, task: asyncio.Task[Any]) -> None:
+        self.background.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("a background task of worker %s failed", self.name, exc_info=task.exception())
 
     # For people
 
@@ -505,7 +528,8 @@ class Worker:
         return (
             f"<{type(self).__name__} {self.address!r}, name: {self.name}, status: {self.status.value}, "
             f"stored: {counts.get('memory', 0)}, running: {counts.get('executing', 0)}/{self.nthreads}, "
-            f"ready: {counts.get('ready', 0)}, comm: {counts.get('in_flight', 0)}, waiting: {counts.get('waiting', 0)}>"
+            f"ready: {counts.get('ready', 0)}, comm: {counts.get('in_flight', 0)}, "
+            f"waiting: {counts.get('waiting', 0)}>"
         )
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import msgpack
 import pytest
 
+from fastdist._core.codec.frames import FrameKind
 from fastdist.comm.control import decode_control, encode_control
-from fastdist.comm.core import Limits
+from fastdist.comm.core import CONTROL, Limits
 from fastdist.errors import FrameError
 
 
@@ -19,6 +20,10 @@ def body_of(message: dict[str, Any], *buffers: Any, limits: Limits | None = None
 
 def raw(head: bytes) -> memoryview:
     return memoryview(struct.pack("<IIQ", 1, 0, len(head)) + head)
+
+
+def test_the_kind_is_the_one_of_the_wire() -> None:
+    assert CONTROL == FrameKind.CONTROL
 
 
 def test_the_body_has_the_documented_layout() -> None:

@@ -175,6 +175,23 @@ def test_an_unknown_role_is_refused(role: int) -> None:
         server().feed(bytes(hello))
 
 
+@pytest.mark.parametrize("position", [11, 12, 13, 14, 15])
+def test_reserved_bytes_and_unknown_flags_are_refused_as_malformed_on_both_sides(position: int) -> None:
+    one, two = client(), server()
+    hello = bytearray(one.take_outgoing())
+    hello[position] |= 0x80
+    with pytest.raises(HandshakeError, match="sent a malformed handshake"):
+        two.feed(bytes(hello))
+    with pytest.raises(HandshakeError, match="found the handshake malformed"):
+        one.feed(two.take_outgoing())
+    one, two = client(), server()
+    two.feed(one.take_outgoing())
+    answer = bytearray(two.take_outgoing())
+    answer[position if position != 12 else 11] |= 0x80
+    with pytest.raises(HandshakeError, match="sent a malformed handshake"):
+        one.feed(bytes(answer))
+
+
 @pytest.mark.parametrize("version", [0, 2, 65535])
 def test_another_version_is_refused_and_named_on_both_sides(version: int) -> None:
     one, two = client(), server()

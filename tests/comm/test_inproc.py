@@ -118,15 +118,22 @@ def test_a_peer_whose_loop_is_gone_counts_as_closed() -> None:
     kept: list[Comm] = []
 
     async def main() -> None:
-        listener = await listen("inproc://", token=None, insecure=True, on_comm=kept.append)
+        arrived = asyncio.Event()
+
+        def take(comm: Comm) -> None:
+            kept.append(comm)
+            arrived.set()
+
+        listener = await listen("inproc://", token=None, insecure=True, on_comm=take)
         comm = await connect(listener.address, role=Role.CLIENT, token=None)
+        await arrived.wait()
         kept.append(comm)
         for end in kept:
             end.start(lambda *frame: None, lambda *message: None, lambda reason: None)
         await listener.close()
 
     asyncio.run(main())
-    _, far = kept
+    far, _ = kept
 
     async def later() -> None:
         with pytest.raises(CommClosedError):

@@ -120,7 +120,7 @@ def test_a_silent_server_is_given_up_after_the_handshake_deadline(token: Token) 
     async def main() -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             address = f"{HOST}:{silent.getsockname()[1]}"
-            with pytest.raises(HandshakeError, match="did not finish the handshake in 0.05 s"):
+            with pytest.raises(HandshakeError, match=r"did not finish the handshake in 0\.05 s"):
                 await connect(address, role=Role.CLIENT, token=token, limits=Limits(handshake_timeout=0.05))
             with pytest.raises(TimeoutError, match=f"timed out connecting to {address} after 0.05 s"):
                 await connect(address, role=Role.CLIENT, token=token, timeout=0.05)
@@ -143,12 +143,15 @@ def test_silent_clients_cannot_keep_others_out(token: Token) -> None:
     async def main() -> None:
         before = counters["dropped-half-open"]
         comms: list[Comm] = []
-        listener = await open_listener(token, on_comm=comms.append, limits=Limits(max_half_open=4))
+        listener = await open_listener(
+            token, on_comm=comms.append, limits=Limits(max_half_open=4, handshake_timeout=100)
+        )
         port = parse_address(listener.address).port
         silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(12)]
         comm = await connect(listener.address, role=Role.CLIENT, token=token)
         await wait_until(lambda: len(comms) == 1)
         assert counters["dropped-half-open"] >= before + 8
+        assert await asyncio.wait_for(silent[0][0].read(), 10) == b""
         comm.abort()
         comms[0].abort()
         await listener.close()
@@ -225,6 +228,74 @@ def test_a_failing_send_from_a_thread_closes_and_raises(ends: Opener) -> None:
             pair.start(pair.near)
             await pair.until(lambda: bool(pair.closed[pair.near]))
             assert len(pair.closed[pair.near]) == 1
+
+    asyncio.run(main())
+
+
+def test_a_finalizer_that_sends_while_another_send_is_under_way_goes_behind_it(ends: Opener) -> None:
+    async def main() -> None:
+        async with ends(f"{HOST}:0") as pair:
+            comm, real = pair.near, pair.near._sock
+
+            class Interrupting:
+                """Lets another send start in the middle of a system call that takes half a frame."""
+
+                nested = False
+
+                def sendmsg(self, pieces: list[Any]) -> int:
+                    if self.nested:
+                        return real.sendmsg(pieces)
+                    self.nested = True
+                    sent = real.send(b"".join(pieces)[:20])
+                    comm.send(6, b"nested")
+                    return sent
+
+                def __getattr__(self, name: str) -> Any:
+                    return getattr(real, name)
+
+            comm._sock = Interrupting()
+            comm.send(5, b"outer frame")
+            await pair.until(lambda: len(pair.received[pair.far]) == 2)
+            assert pair.received[pair.far] == [(5, b"outer frame"), (6, b"nested")]
+
+    asyncio.run(main())
+
+
+def test_an_interrupt_in_the_middle_of_a_send_closes_the_connection(ends: Opener) -> None:
+    async def main() -> None:
+        async with ends(f"{HOST}:0") as pair:
+            real = pair.near._sock
+
+            class Interrupting:
+                def sendmsg(self, pieces: list[Any]) -> int:
+                    real.send(b"".join(pieces)[:20])
+                    raise KeyboardInterrupt
+
+                def __getattr__(self, name: str) -> Any:
+                    return getattr(real, name)
+
+            pair.near._sock = Interrupting()
+            with pytest.raises(KeyboardInterrupt):
+                pair.near.send(5, b"outer frame")
+            await pair.until(lambda: bool(pair.closed[pair.near] and pair.closed[pair.far]))
+            assert "interrupted in the middle" in str(pair.closed[pair.near][0])
+            assert pair.received[pair.far] == []
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_close_still_closes(ends: Opener) -> None:
+    async def main() -> None:
+        async with ends(f"{HOST}:0", start=False) as pair:
+            pair.start(pair.near)
+            pair.near.send(5, bytes(30 << 20))
+            closing = asyncio.ensure_future(pair.near.close(timeout=60))
+            await asyncio.sleep(0)
+            closing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await closing
+            await pair.until(lambda: bool(pair.closed[pair.near]))
+            assert pair.near.queued_bytes == 0
 
     asyncio.run(main())
 

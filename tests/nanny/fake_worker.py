@@ -48,6 +48,13 @@ class FakeWorker:
     def be_dying_at_start(self) -> None:
         os._exit(8)
 
+    def be_failing_later(self) -> None:
+        before = os.environ["COUNTER"]
+        count = int(Path(before).read_text() or 0)
+        Path(before).write_text(str(count + 1))
+        if count > 0:
+            raise ValueError("not again")
+
     def be_stubborn(self) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         asyncio.get_running_loop().call_later(0.01, hold_the_gil)

@@ -214,6 +214,30 @@ def test_a_worker_that_dies_again_and_again_is_given_up(
     assert "giving up" in caplog.text
 
 
+def test_failing_restarts_are_counted_once_each_and_then_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    monkeypatch.setattr(nanny_module, "RESTART_DELAYS", (0.0,))
+    monkeypatch.setattr(nanny_module, "MAX_RAPID_DEATHS", 3)
+    counter = tmp_path_factory.mktemp("counter") / "starts"
+    counter.write_text("")
+
+    async def main() -> None:
+        async with FakeScheduler() as scheduler:
+            nanny = make_nanny("failing_later", address=scheduler.address, env={"COUNTER": str(counter)})
+            await nanny
+            os.kill(nanny.pid or 0, signal.SIGKILL)
+            await nanny.finished()
+            assert nanny.status is Status.failed
+
+    run(main)
+    assert counter.read_text() == "3"
+    assert caplog.text.count("giving up") == 1
+    assert caplog.text.count("ended unexpectedly") == 1
+
+
 def test_a_worker_that_closes_by_itself_is_not_started_again() -> None:
     async def main() -> None:
         nanny = await make_nanny("closing")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copyreg
 import pickle
 import subprocess
 import sys
@@ -99,6 +100,33 @@ def test_an_exception_whose_init_takes_other_arguments_comes_back():
     assert type(loaded) is NeedsTwo
     assert str(loaded) == "7: reason"
     assert loaded.code == 7
+
+
+def test_reducers_that_a_library_registers_for_exceptions_do_not_matter(monkeypatch):
+    for kind in (ValueError, NeedsTwo, UnicodeDecodeError):
+        monkeypatch.setitem(copyreg.dispatch_table, kind, lambda exception: (explode, ()))
+    for exception in (ValueError("no"), NeedsTwo(1, "x"), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad")):
+        loaded = travel(exception)
+        assert type(loaded) is type(exception)
+        assert str(loaded) == str(exception)
+
+
+def explode() -> None:
+    raise AssertionError("a registered reducer was used")
+
+
+class NeedsTwoToDecode(UnicodeDecodeError):
+    def __init__(self, data: bytes, reason: str) -> None:
+        super().__init__("utf-8", data, 0, 1, reason)
+
+
+def test_a_builtin_class_below_keeps_what_it_knows():
+    class Local(NeedsTwoToDecode):
+        def __new__(cls, *args: object) -> Local:
+            return UnicodeDecodeError.__new__(cls, *args)
+
+    for exception in (NeedsTwoToDecode(b"\xff", "bad"), Local(b"\xff", "bad")):
+        assert str(travel(exception)) == str(exception)
 
 
 def test_the_traceback_shows_the_users_frames():

@@ -84,6 +84,7 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
         _ = ScratchFolder("worker", tmp_path).path
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_fork_does_not_remove_the_folder_of_its_parent(tmp_path: Path) -> None:
     with ScratchFolder("worker", tmp_path) as folder:
         path = folder.path

@@ -32,6 +32,7 @@ def test_a_signal_becomes_a_callback_on_the_loop(number: int) -> None:
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_signal_to_a_forked_child_ends_the_child_and_does_not_reach_the_parent() -> None:
     seen: list[int] = []
 

@@ -110,6 +110,25 @@ def test_below_the_spill_threshold_nothing_is_spilled(tmp_path: Path) -> None:
     assert process.store.memory_bytes == 500
 
 
+def test_the_store_keeps_less_where_the_rest_of_the_process_needs_much(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    for extra, target in ((50, 600), (300, 400), (680, 100), (5000, 100), (0, 600)):
+        process.extra = extra
+        process.manager.on_tick()
+        assert process.store.target == target
+    process.manager.stop()
+
+
+def test_frequent_pauses_are_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    process = Process(tmp_path)
+    for extra in (900, 0) * 5:
+        process.extra = extra
+        process.manager.on_tick()
+    process.manager.stop()
+    assert process.calls == ["pause", "resume"] * 5
+    assert [record.levelname for record in caplog.records].count("WARNING") == 1
+
+
 def test_memory_that_no_value_holds_ends_the_spilling(tmp_path: Path) -> None:
     process = Process(tmp_path)
     process.extra = 900

@@ -31,7 +31,7 @@ def test_a_value_comes_back_as_it_was_put(store: SpillStore) -> None:
     assert store.get(1) is value
     assert 1 in store
     assert len(store) == 1
-    assert store.nbytes() == (10, 0)
+    assert store.nbytes == (10, 0)
 
 
 def test_an_unknown_task_is_a_key_error(store: SpillStore) -> None:
@@ -86,7 +86,7 @@ def test_dropping_removes_the_file(store: SpillStore, tmp_path: Path) -> None:
     store.drop(1)
     assert not list(tmp_path.iterdir())
     assert 1 not in store
-    assert store.nbytes() == (0, 0)
+    assert store.nbytes == (0, 0)
 
 
 def test_putting_again_replaces_value_and_file(store: SpillStore, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_putting_again_replaces_value_and_file(store: SpillStore, tmp_path: Path
     store.put(1, "new", 10)
     assert store.get(1) == "new"
     assert not list(tmp_path.iterdir())
-    assert store.nbytes() == (10, 0)
+    assert store.nbytes == (10, 0)
 
 
 def test_a_value_that_cannot_be_pickled_stays_in_memory_and_others_are_spilled(store: SpillStore) -> None:
@@ -171,7 +171,7 @@ def test_a_value_dropped_while_it_is_written_leaves_no_file(tmp_path: Path) -> N
     assert store.evict_until(0) == 0
     assert not list(tmp_path.iterdir())
     assert len(store) == 0
-    assert store.nbytes() == (0, 0)
+    assert store.nbytes == (0, 0)
 
 
 def test_a_value_read_while_it_is_written_is_the_same_object(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_clear_forgets_all(store: SpillStore, tmp_path: Path) -> None:
         store.put(number, number, 60)
     store.clear()
     assert len(store) == 0
-    assert store.nbytes() == (0, 0)
+    assert store.nbytes == (0, 0)
     assert not list(tmp_path.iterdir())
 
 

@@ -13,13 +13,14 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libcpp.vector cimport vector
 
-from fastdist._core.client.futures cimport FutureSlot, FutureTable, Slot, hash_key
+from fastdist._core.client.futures cimport FutureSlot, FutureTable
+from fastdist._core.client.slots cimport Slot, hash_key
 from fastdist._core.codec.frames cimport NO_FUNCTION, ColumnWriter
 from fastdist._core.codec.values cimport encode_arguments_into
 
 from fastdist.errors import FrameError
 
-NO_OPTIONS = NONE
+NO_OPTIONS = <uint32_t>NONE
 WANTED = ROW_WANTED
 INLINE = ROW_INLINE
 

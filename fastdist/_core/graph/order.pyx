@@ -49,7 +49,7 @@ cdef object make_array(vector[uint32_t]& source):
 
 
 @cython.final
-cdef class Graph:
+cdef class _Graph:
     # Nodes and edges in both directions.
     cdef uint32_t size
     cdef vector[uint32_t] down_starts       # dependencies of a node: what it needs
@@ -90,7 +90,7 @@ cdef class Graph:
 # Topological order
 
 # Fills `done` with all nodes, each after its dependencies; or `cycle`, and then returns False.
-cdef bint sort_topologically(Graph graph, vector[uint32_t]& done, vector[uint32_t]& cycle) noexcept nogil:
+cdef bint sort_topologically(_Graph graph, vector[uint32_t]& done, vector[uint32_t]& cycle) noexcept nogil:
     cdef vector[uint32_t] next_edge = graph.down_starts
     cdef vector[uint8_t] state              # 0 = not seen, 1 = on the path, 2 = done
     cdef vector[uint32_t] path
@@ -124,7 +124,7 @@ cdef bint sort_topologically(Graph graph, vector[uint32_t]& done, vector[uint32_
     return True
 
 
-cdef int sorted_nodes(Graph graph, vector[uint32_t]& done) except -1:
+cdef int sorted_nodes(_Graph graph, vector[uint32_t]& done) except -1:
     cdef vector[uint32_t] cycle
     cdef bint acyclic
     with nogil:
@@ -159,7 +159,7 @@ def topological(dependency_offsets, dependencies):
     >>> topological(array("I", [0, 1, 1]), array("I", [1]))
     array('I', [1, 0])
     """
-    cdef Graph graph = Graph(dependency_offsets, dependencies)
+    cdef _Graph graph = _Graph(dependency_offsets, dependencies)
     cdef vector[uint32_t] done
     sorted_nodes(graph, done)
     return make_array(done)
@@ -181,7 +181,7 @@ def cull(dependency_offsets, dependencies, outputs):
     -------
     array of u32
     """
-    cdef Graph graph = Graph(dependency_offsets, dependencies)
+    cdef _Graph graph = _Graph(dependency_offsets, dependencies)
     cdef vector[uint32_t] wanted, found
     cdef vector[uint8_t] needed
     cdef uint32_t node, edge
@@ -208,9 +208,9 @@ def cull(dependency_offsets, dependencies, outputs):
 # The static order
 
 @cython.final
-cdef class Ordering:
+cdef class _Ordering:
     # One run of the imaginary thread.
-    cdef Graph graph
+    cdef _Graph graph
     cdef vector[uint32_t] appetite      # how many results the subtree of a node must hold at once, about
     cdef vector[uint32_t] missing       # dependencies that have not run
     cdef vector[uint32_t] users         # dependents that have not run; at 0 the result is freed
@@ -222,7 +222,7 @@ cdef class Ordering:
     cdef vector[uint32_t] path          # the walk towards the inputs
     cdef uint32_t count
 
-    def __cinit__(self, Graph graph):
+    def __cinit__(self, _Graph graph):
         cdef uint32_t node
         self.graph = graph
         self.appetite.assign(graph.size, 1)
@@ -398,13 +398,13 @@ def order(dependency_offsets, dependencies):
     >>> order(array("I", [0, 0, 1, 2]), array("I", [0, 1]))
     array('I', [0, 1, 2])
     """
-    cdef Graph graph = Graph(dependency_offsets, dependencies)
-    cdef Ordering ordering
+    cdef _Graph graph = _Graph(dependency_offsets, dependencies)
+    cdef _Ordering ordering
     cdef vector[uint32_t] done
     sorted_nodes(graph, done)
     with nogil:
         graph.link_up()
-    ordering = Ordering(graph)
+    ordering = _Ordering(graph)
     with nogil:
         ordering.measure(done)
         ordering.sort_dependents()

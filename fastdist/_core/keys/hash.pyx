@@ -83,12 +83,12 @@ cdef int look_for_numpy() except -1:
     return 0
 
 
-cdef class TooDeep(Exception):
+cdef class _TooDeep(Exception):
     """A value is cyclic or nested too deep for the walk."""
 
 
 @cython.final
-cdef class Encoder:
+cdef class _Encoder:
     # Writes values down; one encoder serves one call at a time.
     cdef vector[uint8_t] buffer
     cdef int depth
@@ -201,7 +201,7 @@ cdef class Encoder:
     cdef int enter(self) except -1:
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise TooDeep()
+            raise _TooDeep()
         return 0
 
     cdef int integer(self, object value) except -1:
@@ -369,7 +369,7 @@ cdef class Encoder:
 
 
 # The digest of `values`, which follow `head` (NULL, or 16 bytes of an earlier digest).
-cdef Digest digest_of(Encoder encoder, const uint8_t* head, tuple values) except *:
+cdef Digest digest_of(_Encoder encoder, const uint8_t* head, tuple values) except *:
     cdef Digest digest, again
     try:
         digest = walk(encoder, head, values)
@@ -380,7 +380,7 @@ cdef Digest digest_of(Encoder encoder, const uint8_t* head, tuple values) except
                     "hashing the same function and arguments twice gave two results: they have no deterministic key"
                 )
         return digest
-    except TooDeep:
+    except _TooDeep:
         return digest_of_pickle(encoder, head, values)
     except (NondeterministicError, MemoryError):
         raise
@@ -390,7 +390,7 @@ cdef Digest digest_of(Encoder encoder, const uint8_t* head, tuple values) except
         encoder.reset()
 
 
-cdef Digest walk(Encoder encoder, const uint8_t* head, tuple values) except *:
+cdef Digest walk(_Encoder encoder, const uint8_t* head, tuple values) except *:
     encoder.reset()
     if head != NULL:
         encoder.put(head, 16)
@@ -400,7 +400,7 @@ cdef Digest walk(Encoder encoder, const uint8_t* head, tuple values) except *:
     return encoder.take_digest(0)
 
 
-cdef Digest digest_of_pickle(Encoder encoder, const uint8_t* head, tuple values) except *:
+cdef Digest digest_of_pickle(_Encoder encoder, const uint8_t* head, tuple values) except *:
     cdef bytes data
     try:
         data = pickle.dumps(values, 4)
@@ -448,7 +448,7 @@ def tokenize(*args, **kwargs) -> str:
     False
     """
     cdef char[32] text
-    cdef Digest digest = digest_of(Encoder(), NULL, (args, kwargs))
+    cdef Digest digest = digest_of(_Encoder(), NULL, (args, kwargs))
     write_hex(digest, text)
     return text[:32].decode("ascii")
 
@@ -523,13 +523,13 @@ cdef class KeyMaker:
     cdef readonly str name
     cdef bytes head             # the canonical key up to the hash
     cdef uint8_t[16] base       # digest of function and keyword arguments
-    cdef Encoder encoder
+    cdef _Encoder encoder
 
     def __init__(self, func, kwargs=None, name=None):
         cdef Digest digest
         self.name = function_name(func) if name is None else name
         self.head = encode_key(self.name + "-")
-        self.encoder = Encoder()
+        self.encoder = _Encoder()
         try:
             digest = digest_of(self.encoder, NULL, (func, {} if kwargs is None else dict(kwargs)))
         except NondeterministicError:
@@ -544,14 +544,14 @@ cdef class KeyMaker:
         cdef Digest digest
         cdef bytes key
         cdef char* text
-        cdef Encoder encoder = self.encoder
+        cdef _Encoder encoder = self.encoder
         cdef Py_ssize_t length = PyBytes_GET_SIZE(self.head)
         if not self.deterministic:
             return None
         # Hashing may run Python code, and another thread, or that code itself, may come here again meanwhile.
         self.encoder = None
         if encoder is None:
-            encoder = Encoder()
+            encoder = _Encoder()
         try:
             digest = digest_of(encoder, self.base, args)
         except NondeterministicError:

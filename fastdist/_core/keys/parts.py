@@ -42,7 +42,9 @@ CLASS_NOISE = frozenset(
      "__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__", "__classdictcell__"}
 )  # fmt: skip
 
-GLOBAL_OPERATIONS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"})
+GLOBAL_OPERATIONS = frozenset(
+    {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS", "STORE_GLOBAL", "DELETE_GLOBAL"}
+)
 MAIN_MODULES = frozenset({"__main__", "__mp_main__"})
 MAX_REMEMBERED_CODES = 1024
 
@@ -207,7 +209,8 @@ def dataclass_parts(value: Any) -> Parts:
 
 def has_default_pickling(cls: type) -> bool:
     """Whether pickling instances of the class is left to `object`."""
-    return cls.__reduce_ex__ is object.__reduce_ex__ and cls.__reduce__ is object.__reduce__
+    own = {name for base in cls.__mro__ if base is not object for name in vars(base)}
+    return not own & {"__reduce__", "__reduce_ex__"}
 
 
 # Everything else
@@ -225,12 +228,13 @@ def object_parts(value: Any) -> Parts:
         if importable_name(value) is None and hasattr(value, "__wrapped__"):
             return "wrapper", (cls, value.__wrapped__), certain
         return "global", (cls, getattr(value, "__module__", None), reduced), certain
-    make, args, state, items, pairs, *setter = (*reduced, *(None,) * (5 - len(reduced)))
+    rest: tuple[Any, ...] = (*reduced[1:], None, None, None, None)
+    args, state, items, pairs, setter = rest[:5]
     if pairs is not None:
         pairs = list(pairs) if isinstance(value, OrderedDict) else dict(pairs)
     if items is not None:
         items = list(items)
-    return "object", (cls, make, tuple(args), state, items, pairs, tuple(setter)), certain
+    return "object", (cls, reduced[0], args, state, items, pairs, setter), certain
 
 
 def dask_normalizer(cls: type) -> Callable[[Any], Any] | None:

@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libcpp.vector cimport vector
 
 from fastdist._core.codec.frames cimport STATUS_CANCELLED, STATUS_PENDING
+from fastdist._core.scheduler.intake cimport check_ids
 from fastdist._core.scheduler.model cimport (
     ERRED,
     MEMORY,
@@ -22,8 +23,6 @@ from fastdist._core.scheduler.transitions cimport (
     report_current,
     report_to,
 )
-
-from fastdist.errors import FrameError
 
 
 cdef list closure_of_dependents(Model model, list slots):
@@ -66,13 +65,13 @@ cdef int cancel(Model model, ClientRecord client, list slots, bint force, bytes 
         for owner_id in wants:
             owner = owner_id[0]
             id = owner_id[1]
-            if owner != client.number and not force:
+            # What an open submission keeps goes with its last frame: later rows may name it until then.
+            if id == 0 or (owner != client.number and not force):
                 continue
             model.remove_want(task, owner, id)
-            if id:
-                model.client(owner).clear_slot(id)
-                report_to(model, owner, id, task, STATUS_CANCELLED, <const uint8_t*><const char*>payload,
-                          <uint32_t>len(payload))
+            model.client(owner).clear_slot(id)
+            report_to(model, owner, id, task, STATUS_CANCELLED, <const uint8_t*><const char*>payload,
+                      <uint32_t>len(payload))
         model.to_check.push_back(model.id_of(<uint32_t>slot))
     return 0
 
@@ -115,8 +114,7 @@ cdef list begin_scatter(Model model, ClientRecord client, uint64_t first_id, lis
     cdef uint64_t id = first_id, hash
     cdef Task* task
     cdef bytes key
-    if first_id < client.next_id or first_id == 0:
-        raise FrameError(f"scatter uses client ids from {first_id} on, which were used already")
+    check_ids(client, first_id, <uint32_t>len(keys))
     client.next_id = first_id + len(keys)
     for key in keys:
         hash = model.keys.hash(<const uint8_t*><const char*>key, <uint32_t>len(key))

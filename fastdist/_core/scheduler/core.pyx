@@ -8,7 +8,6 @@ same commands. May import: the other modules of this folder.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastdist._core.codec.frames cimport FREE, RETRACT, RUN, STATE
-from fastdist._core.keys.canonical cimport decode_key_at
 from fastdist._core.scheduler.control cimport begin_scatter, cancel, retry
 from fastdist._core.scheduler.intake cimport release_ids, take_release, take_tasks
 from fastdist._core.scheduler.membership cimport (
@@ -37,7 +36,7 @@ from fastdist._core.scheduler.placement cimport place
 from fastdist._core.scheduler.queue cimport ReadyQueue
 from fastdist._core.scheduler.results cimport take_done
 from fastdist._core.scheduler.stealing cimport balance
-from fastdist._core.scheduler.transitions cimport end_state_frame, release_unneeded
+from fastdist._core.scheduler.transitions cimport end_state_frame, readable_key, release_unneeded
 from fastdist._core.scheduler.validation cimport check_model
 
 TO_WORKER = 0
@@ -71,8 +70,8 @@ cdef class SchedulerCore:
 
     Notes
     -----
-    Set `recorder` to a callable to get each event as `(name, arguments)` before it is applied; feeding the same events
-    to a new core with the same epoch, seeds and settings repeats every decision.
+    Set `recorder` to a callable to get each event, and each `act`, as `(name, arguments)` before it is applied; feeding
+    the same calls to a new core with the same epoch, seeds and settings repeats every decision.
 
     Examples
     --------
@@ -121,9 +120,13 @@ cdef class SchedulerCore:
     def on_client_closed(self, uint32_t client) -> None:
         """A client said goodbye: its futures are released at once."""
         self._record("on_client_closed", (client,))
+        self._give_up(client)
+
+    cdef int _give_up(self, uint32_t client) except -1:
         self.lost_clients.pop(client, None)
         lose_client(self.model, self._client(client))
         release_unneeded(self.model)
+        return 0
 
     def on_client_lost(self, uint32_t client, double now) -> None:
         """A client's connection broke: its futures are released after the grace time, unless it comes back."""
@@ -161,7 +164,9 @@ cdef class SchedulerCore:
         """The workers (by number) that tasks with these options may run on."""
         cdef Options record
         self._record("on_candidates", (options, workers))
-        record = self.model.option(options)
+        record = self.model.options[options]
+        if record is None:
+            raise KeyError(f"there are no options {options}")
         record.candidates.clear()
         for number in workers:
             record.candidates.push_back(number)
@@ -178,11 +183,15 @@ cdef class SchedulerCore:
     def on_tasks(self, uint32_t client, object body, list options, double now) -> None:
         """A TASKS frame; `options` are the numbers that `on_options` gave to the maps in its last column."""
         self._record("on_tasks", (client, body, options, now))
+        cdef ClientRecord record = self._client(client)
+        cdef Options unused
         try:
-            take_tasks(self.model, self.queue, self._client(client), body, options, now)
+            if record.alive:
+                take_tasks(self.model, self.queue, record, body, options, now)
         finally:
             for number in options:
-                if (<Options>self.model.options[number]).n_tasks == 0:
+                unused = self.model.options[number]
+                if unused is not None and unused.n_tasks == 0:
                     self.model.options[number] = None
                     self.model.free_options.push_back(number)
             release_unneeded(self.model)
@@ -249,6 +258,8 @@ cdef class SchedulerCore:
     def on_scatter(self, uint32_t client, uint64_t first_id, list keys) -> list:
         """Announce data that a client will put on workers; returns (task id, already in memory) for each key."""
         self._record("on_scatter", (client, first_id, keys))
+        if not self._client(client).alive:
+            raise KeyError(f"client {client} is closed")
         return begin_scatter(self.model, self._client(client), first_id, keys)
 
     def on_release_ids(self, uint32_t client, list ids) -> None:
@@ -267,7 +278,7 @@ cdef class SchedulerCore:
         self._record("on_tick", (now,))
         given_up = [client for client, due in self.lost_clients.items() if due <= now]
         for client in given_up:
-            self.on_client_closed(client)
+            self._give_up(client)
         return given_up
 
     def next_deadline(self) -> float | None:
@@ -283,12 +294,14 @@ cdef class SchedulerCore:
         cdef WorkerRecord worker
         cdef ClientRecord client
         cdef size_t i
+        self._record("act", ())
+        for i in range(model.dirty_workers.size()):
+            model.heap_update(model.worker(model.dirty_workers[i]))
         place(model, self.queue)
         balance(model)
         for i in range(model.dirty_workers.size()):
             worker = model.worker(model.dirty_workers[i])
             worker.dirty = False
-            model.heap_update(worker)
             if worker.alive:
                 self._worker_frames(worker, commands)
         model.dirty_workers.clear()
@@ -306,13 +319,14 @@ cdef class SchedulerCore:
         # FREE first: a slot that is freed and used again in one batch must be free at the worker before it runs there.
         if worker.free.size(0):
             commands.append((TO_WORKER, worker.number, <int>FREE, worker.free.finish()))
-        if worker.retract.n_rows:
-            commands.append((TO_WORKER, worker.number, <int>RETRACT, worker.retract.finish()))
         for body in worker.early:
             commands.append((TO_WORKER, worker.number, <int>RUN, body))
         worker.early = []
         if worker.run.n_rows:
             commands.append((TO_WORKER, worker.number, <int>RUN, worker.run.finish()))
+        # RETRACT last: what is asked back may have been given in this very batch.
+        if worker.retract.n_rows:
+            commands.append((TO_WORKER, worker.number, <int>RETRACT, worker.retract.finish()))
         return 0
 
     # -- views -----------------------------------------------------------------------------------------------------
@@ -363,7 +377,7 @@ cdef class SchedulerCore:
             dependencies.append(self._key_of(self.model.dependencies_of(task)[i]))
         return {
             "id": self.model.id_of(slot),
-            "key": decode_key_at(key, length),
+            "key": readable_key(key, length),
             "state": STATE_NAMES[task.state],
             "attempt": task.attempt,
             "dependencies": dependencies,
@@ -395,7 +409,7 @@ cdef class SchedulerCore:
     def _key_of(self, uint32_t slot):
         cdef uint32_t length
         cdef const uint8_t* key = self.model.key_bytes(self.model.task(slot), &length)
-        return decode_key_at(key, length)
+        return readable_key(key, length)
 
     def key_of_id(self, uint64_t id):
         """The key of a task id, or None if the task is gone."""

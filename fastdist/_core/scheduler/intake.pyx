@@ -11,7 +11,7 @@ from libcpp.pair cimport pair
 from libcpp.vector cimport vector
 
 from fastdist._core.codec.frames cimport NO_FUNCTION, STATUS_LOST, ColumnReader
-from fastdist._core.keys.canonical cimport decode_key_at, key_prefix
+from fastdist._core.keys.canonical cimport key_prefix
 from fastdist._core.scheduler.model cimport (
     ERRED,
     INLINE,
@@ -28,6 +28,7 @@ from fastdist._core.scheduler.model cimport (
 from fastdist._core.scheduler.queue cimport ReadyQueue
 from fastdist._core.scheduler.transitions cimport (
     any_to_erred,
+    readable_key,
     released_to_needed,
     report_current,
     report_to,
@@ -43,6 +44,10 @@ cdef enum:
     WANTED = 1
     MAY_INLINE = 2
     MAX_FRAME_TASKS = 100000
+    MAX_KEY_BYTES = 65536
+    PAGE_BITS = 10
+    MAX_GAP_PAGES = 1 << 14
+    MAX_CLIENT_ID = 0x3FFFFFFFFFFFFFFF
 
 
 cdef struct Columns:
@@ -96,6 +101,8 @@ cdef int read_columns(ColumnReader reader, Columns* columns, uint64_t n_options)
             raise FrameError(f"task {i} of a TASKS frame names function {columns.functions[i]}, which is not there")
         if columns.key_offsets[i + 1] == columns.key_offsets[i]:
             raise FrameError(f"task {i} of a TASKS frame has no key")
+        if columns.key_offsets[i + 1] - columns.key_offsets[i] > MAX_KEY_BYTES:
+            raise FrameError(f"the key of task {i} of a TASKS frame is longer than {MAX_KEY_BYTES} bytes")
         if columns.options != NULL and columns.options[i] > n_options:
             raise FrameError(f"task {i} of a TASKS frame names options {columns.options[i]}, which are not there")
         for j in range(columns.dependency_offsets[i], columns.dependency_offsets[i + 1]):
@@ -114,9 +121,9 @@ cdef int take_tasks(Model model, ReadyQueue queue, ClientRecord client, object b
     cdef uint8_t flags
     cdef uint32_t option
     read_columns(reader, &columns, len(options))
+    check_functions(model, &columns)
     n = columns.n
-    if columns.header[0] < client.next_id or columns.header[0] == 0:
-        raise FrameError(f"a TASKS frame uses client ids from {columns.header[0]} on, which were used already")
+    check_ids(client, columns.header[0], n)
     client.next_id = columns.header[0] + n
     for number in options:
         option_numbers.push_back(number)
@@ -149,6 +156,28 @@ cdef int take_tasks(Model model, ReadyQueue queue, ClientRecord client, object b
     start_rows(model, queue, client, &columns, slots)
     if columns.header[1] & LAST_FRAME:
         close_submission(model, client)
+    return 0
+
+
+cdef int check_ids(ClientRecord client, uint64_t first, uint32_t count) except -1:
+    """Whether a client may use the ids from `first` on."""
+    if first < client.next_id or first == 0:
+        raise FrameError(f"client ids from {first} on were used already")
+    if first > MAX_CLIENT_ID - count:
+        raise FrameError(f"client id {first} is too large")
+    if not client.pages.empty() and (first + count) >> PAGE_BITS > client.first_page + client.pages.size() + MAX_GAP_PAGES:
+        raise FrameError(f"client id {first} leaves a gap of more than {MAX_GAP_PAGES << PAGE_BITS} ids")
+    return 0
+
+
+cdef int check_functions(Model model, Columns* columns) except -1:
+    """Whether each function is in the frame or known already."""
+    cdef uint32_t i, start
+    for i in range(<uint32_t>columns.n_functions):
+        start = columns.function_offsets[i]
+        if columns.function_offsets[i + 1] - start == 16:
+            if (<const char*>columns.function_bytes)[start:start + 16] not in model.function_index:
+                raise FrameError("a TASKS frame uses a function that was never sent")
     return 0
 
 
@@ -187,7 +216,7 @@ cdef uint32_t take_row(Model model, ClientRecord client, Columns* columns, uint3
     if slot != NONE:
         return slot
     if columns.functions[row] == NO_FUNCTION:
-        text = str(decode_key_at(key, key_length))
+        text = str(readable_key(key, key_length))
         refuse(model, client, columns.header[0] + row, reason_payload(
             Reason.UNKNOWN_KEY, f"there is no task {text!r} on the scheduler: it was never submitted, or it was "
             "released by everyone who wanted it", key=text))
@@ -264,7 +293,7 @@ cdef int start_rows(Model model, ReadyQueue queue, ClientRecord client, Columns*
         if task.state != RELEASED:
             report_current(model, slot, client.number, columns.header[0] + slots[i + 1])
             continue
-        if task.n_dependencies or (task.options and model.option(task.options).restricted) or (
+        if task.n_dependencies or task.function == NONE or (task.options and model.option(task.options).restricted) or (
             roots.size() and task.options != run_option
         ):
             released_to_needed(model, slot)
@@ -306,8 +335,9 @@ cdef int release_id(Model model, ClientRecord client, uint64_t id) except -1:
     cdef uint32_t slot = client.slot_of(id)
     if slot == NONE:
         return 0
-    client.clear_slot(id)
+    # What only the open submission keeps is not the user's to release.
     if model.remove_want(model.task(slot), client.number, id):
+        client.clear_slot(id)
         model.to_check.push_back(model.id_of(slot))
     return 0
 

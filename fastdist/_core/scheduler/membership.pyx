@@ -7,7 +7,6 @@ May import: the scheduler's model, queue, transitions, stealing.
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from fastdist._core.keys.canonical cimport decode_key_at
 from fastdist._core.scheduler.model cimport (
     AHEAD,
     MEMORY,
@@ -25,7 +24,7 @@ from fastdist._core.scheduler.model cimport (
 )
 from fastdist._core.scheduler.queue cimport ReadyQueue
 from fastdist._core.scheduler.stealing cimport retract_unstarted
-from fastdist._core.scheduler.transitions cimport any_to_erred, memory_to_lost, processing_to_needed
+from fastdist._core.scheduler.transitions cimport any_to_erred, memory_to_lost, processing_to_needed, readable_key
 
 from fastdist._core.scheduler.reasons import Reason, reason_payload
 
@@ -148,7 +147,7 @@ cdef int blame(Model model, str address, list executing, str how) except -1:
         if task.suspicious <= model.allowed_failures:
             continue
         key = model.key_bytes(task, &length)
-        text = str(decode_key_at(key, length))
+        text = str(readable_key(key, length))
         payload = reason_payload(
             Reason.KILLED_WORKER,
             f"task {text!r} was executing on {task.suspicious} workers that died, the last one at {address} ({how}); "

@@ -321,6 +321,7 @@ cdef class Model:
     cdef uint32_t _next_slab(self) except? NONE
     cdef void _free_lists(self, Task* task) noexcept
     cdef void _free_segment(self, uint32_t number) noexcept
+    cdef int _tidy_segment(self, uint32_t number) except -1
     cdef bint _lighter(self, uint32_t first, uint32_t second) noexcept nogil
     cdef uint32_t new_task(self) except? NONE
     cdef void free_task(self, uint32_t slot) noexcept

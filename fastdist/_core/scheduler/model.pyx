@@ -399,8 +399,16 @@ cdef class Model:
             self.free_segments.pop_back()
             self.segments[number] = segment
         self.current_segment = number
-        if old != NONE and self.segments[old].live == 0:
-            self._free_segment(old)
+        if old != NONE:
+            self._tidy_segment(old)
+        return 0
+
+    cdef int _tidy_segment(self, uint32_t number) except -1:
+        """Give a segment back if nothing in it lives, or move what lives if that is less than half."""
+        if self.segments[number].live == 0:
+            self._free_segment(number)
+        elif self.segments[number].live < self.segments[number].used // 2:
+            self.compact(number)
         return 0
 
     cdef void _free_segment(self, uint32_t number) noexcept:
@@ -419,7 +427,8 @@ cdef class Model:
         cdef uint8_t* target
         if wide > 0xFFFFFFF0:
             raise ValueError("the arguments of a task are larger than 4 GiB")
-        if self.current_segment == NONE or (
+        # Tidying the segment before may fill the new one.
+        while self.current_segment == NONE or (
             self.segments[self.current_segment].capacity - self.segments[self.current_segment].used < size
         ):
             self.open_segment(size)
@@ -458,12 +467,14 @@ cdef class Model:
         segment.live -= (ENTRY_HEADER + (<uint32_t*>entry)[1] + (<uint32_t*>entry)[2] + 3) & ~<uint32_t>3
         (<uint32_t*>entry)[0] = NONE
         task.segment = NONE
-        if number == self.current_segment:
-            return
-        if segment.live == 0:
-            self._free_segment(number)
-        elif segment.live < segment.used // 2 and segment.live + segment.used // 4 < segment.used:
-            self.compact(number)
+        if number != self.current_segment:
+            self._tidy_segment(number)
+        elif segment.live == 0:
+            if segment.capacity > SEGMENT_BYTES:
+                self.current_segment = NONE
+                self._free_segment(number)
+            else:
+                segment.used = 0
 
     cdef int compact(self, uint32_t number) except -1:
         """Move what lives in a segment to the current one and give the segment back."""

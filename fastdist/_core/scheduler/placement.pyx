@@ -175,13 +175,13 @@ cdef int serve_queue(Model model, ReadyQueue queue) except -1:
         share = queue.size // model.load_heap.size() + 1
         served = 0
         while served < share:
-            id = queue.pop_for(worker)
+            id = queue.next_for(worker)
             if id == 0:
                 break
             slot = <uint32_t>id
             if not has_room(model, worker, &model.prefixes[model.task(slot).prefix]):
-                enqueue(model, queue, slot)
                 break
+            queue.take(worker)
             give(model, slot, worker)
             served += 1
         if served == 0:

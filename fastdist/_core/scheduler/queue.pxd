@@ -39,10 +39,11 @@ cdef class ReadyQueue:
 
     cdef int push(self, double priority, uint64_t rank, uint64_t id) except -1
     cdef int push_run(self, double priority, uint64_t rank, vector[uint64_t]& ids) except -1
-    cdef uint64_t pop_for(self, WorkerRecord worker) except? 0
+    cdef uint64_t next_for(self, WorkerRecord worker) except? 0
+    cdef int take(self, WorkerRecord worker) except -1
     cdef uint64_t _pop_loose(self) noexcept nogil
     cdef bint _loose_first(self) noexcept
-    cdef uint64_t _pop_run(self, WorkerRecord worker) except? 0
+    cdef uint64_t _next_of_run(self, WorkerRecord worker) except? 0
     cdef int _claim(self, WorkerRecord worker, Run* run, uint64_t serial) except -1
     cdef WorkerRecord _claimer_of(self, uint64_t serial)
     cdef int give_back(self, WorkerRecord worker) except -1

@@ -108,31 +108,39 @@ cdef class ReadyQueue:
             return self.loose[0].priority < run.priority
         return self.loose[0].rank <= run.rank
 
-    cdef uint64_t pop_for(self, WorkerRecord worker) except? 0:
-        """The id of the next READY task for this worker, or 0 when the queue is empty."""
+    cdef uint64_t next_for(self, WorkerRecord worker) except? 0:
+        """The id of the next READY task for this worker, or 0 when the queue is empty; `take` removes it."""
         cdef uint64_t id
         cdef Task* task
         while not self.loose.empty() or not self.runs.empty():
-            id = self._pop_loose() if self._loose_first() else self._pop_run(worker)
+            id = self.loose[0].id if self._loose_first() else self._next_of_run(worker)
             task = self.model.find(id)
             if task != NULL and task.state == READY:
                 return id
+            self.take(worker)
         return 0
 
-    cdef uint64_t _pop_run(self, WorkerRecord worker) except? 0:
-        cdef RunKey key = dereference(self.runs.begin()).first
-        cdef Run* run = &dereference(self.runs.begin()).second
-        cdef uint64_t id
-        if worker.claim.run != key.second.second or worker.claim.begin >= worker.claim.end:
-            self.give_back(worker)
-            self._claim(worker, run, key.second.second)
-        id = run.ids[worker.claim.begin]
+    cdef int take(self, WorkerRecord worker) except -1:
+        """Remove what `next_for` returned."""
+        cdef Run* run
+        if self._loose_first():
+            self._pop_loose()
+            return 0
+        run = &dereference(self.runs.begin()).second
         worker.claim.begin += 1
         run.unserved -= 1
         self.size -= 1
         if run.unserved == 0:
             self.runs.erase(self.runs.begin())
-        return id
+        return 0
+
+    cdef uint64_t _next_of_run(self, WorkerRecord worker) except? 0:
+        cdef RunKey key = dereference(self.runs.begin()).first
+        cdef Run* run = &dereference(self.runs.begin()).second
+        if worker.claim.run != key.second.second or worker.claim.begin >= worker.claim.end:
+            self.give_back(worker)
+            self._claim(worker, run, key.second.second)
+        return run.ids[worker.claim.begin]
 
     cdef int _claim(self, WorkerRecord worker, Run* run, uint64_t serial) except -1:
         cdef uint32_t left = <uint32_t>run.ids.size() - run.cursor

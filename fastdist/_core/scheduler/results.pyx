@@ -71,14 +71,16 @@ cdef int take_done(Model model, WorkerRecord worker, object body) except -1:
     cdef const uint32_t* types = <const uint32_t*>reader.fixed(6, n, 4)
     cdef const uint32_t* offsets = reader.offsets(7, 8, n)
     cdef vector[uint32_t] prefixes
+    cdef uint64_t n_types
     cdef Row row
     if header[0] != model.epoch:
         model.stale_results += n
         return 0
-    learn_types(model, worker, reader)
+    n_types = worker.types.size() + count_types(worker, reader)
     for i in range(n):
-        if status[i] > DONE_STARTED or types[i] >= worker.types.size() and status[i] == DONE_FINISHED:
+        if status[i] > DONE_STARTED or types[i] >= n_types and status[i] == DONE_FINISHED:
             raise FrameError(f"row {i} of a DONE frame has an unknown status or type")
+    learn_types(model, worker, reader)
     for i in range(n):
         row.id = ids[i]
         row.attempt = attempts[i]
@@ -94,15 +96,23 @@ cdef int take_done(Model model, WorkerRecord worker, object body) except -1:
     return 0
 
 
+cdef uint64_t count_types(WorkerRecord worker, ColumnReader reader) except? 0xFFFFFFFF:
+    """How many new types the frame names."""
+    cdef uint64_t count = reader.length_of(9, 4)
+    if count == 0:
+        return 0
+    reader.offsets(9, 10, count - 1)
+    if worker.types.size() + count > MAX_TYPES:
+        raise FrameError(f"a worker names more than {MAX_TYPES} types of results")
+    return count - 1
+
+
 cdef int learn_types(Model model, WorkerRecord worker, ColumnReader reader) except -1:
     cdef uint64_t count = reader.length_of(9, 4)
-    cdef const uint32_t* offsets
+    cdef const uint32_t* offsets = <const uint32_t*>reader.starts[9]
     cdef uint32_t i
     if count == 0:
         return 0
-    offsets = reader.offsets(9, 10, count - 1)
-    if worker.types.size() + count > MAX_TYPES:
-        raise FrameError(f"a worker names more than {MAX_TYPES} types of results")
     for i in range(<uint32_t>count - 1):
         worker.types.push_back(
             model.type_number(<const char*>reader.starts[10] + offsets[i], offsets[i + 1] - offsets[i])
@@ -118,7 +128,7 @@ cdef int take_row(Model model, WorkerRecord worker, Row* row, vector[uint32_t]& 
         return take_missing(model, task, row)
     if task == NULL or task.state != PROCESSING or task.worker != worker.number or task.attempt != row.attempt:
         model.stale_results += 1
-        if row.status == DONE_FINISHED and not (task != NULL and model.is_held_by(task, worker.number)):
+        if row.status == DONE_FINISHED and not has_use_for(model, task, worker):
             tell_free(model, worker, row.id)
         return 0
     if row.status == DONE_FINISHED or row.status == DONE_ERRED:
@@ -161,7 +171,16 @@ cdef int take_replica(Model model, WorkerRecord worker, Task* task, Row* row) ex
     if task != NULL and task.state == SCATTERING:
         return scattering_to_memory(model, <uint32_t>row.id, worker.number, row.nbytes)
     model.stale_results += 1
-    return tell_free(model, worker, row.id)
+    if not has_use_for(model, task, worker):
+        tell_free(model, worker, row.id)
+    return 0
+
+
+cdef bint has_use_for(Model model, Task* task, WorkerRecord worker) noexcept:
+    """Whether FREE would take from the worker what it is known to hold, or is about to compute."""
+    if task == NULL:
+        return False
+    return model.is_held_by(task, worker.number) or task.worker == worker.number
 
 
 cdef int take_missing(Model model, Task* task, Row* row) except -1:

@@ -69,7 +69,9 @@ cdef WorkerRecord most_loaded(Model model):
     for i in range(count):
         # The last places of a heap hold its larger elements.
         number = model.load_heap[(size - 1 - (model.sample_cursor + i) % size) % size]
-        if best == NONE or model.loads[number] > model.loads[best]:
+        if best == NONE or model.loads[number] > model.loads[best] or (
+            model.loads[number] == model.loads[best] and number < best
+        ):
             best = number
     model.sample_cursor = (model.sample_cursor + count) % size
     return model.worker(best) if best != NONE else None
@@ -81,14 +83,16 @@ cdef bint ask_for_half(Model model, WorkerRecord victim, WorkerRecord thief) exc
     cdef int64_t moved = 0, duration
     cdef uint32_t slot = victim.last
     cdef uint32_t asked = 0, looked = 0
+    # What was sent ahead cannot start elsewhere any sooner than its inputs.
+    cdef uint32_t startable = victim.n_processing - victim.n_ahead
     cdef Task* task
-    if victim.n_processing <= victim.nthreads or gap < 2 * <int64_t>(model.latency * 1e9):
+    if startable <= victim.nthreads or gap < 2 * <int64_t>(model.latency * 1e9):
         return False
     while slot != NONE and moved < wanted and asked < MAX_ASKED and looked < 4 * MAX_ASKED:
         task = model.task(slot)
         looked += 1
         duration = model.class_nanoseconds[task.duration_class]
-        if victim.n_processing - asked <= victim.nthreads or moved + duration > wanted + duration // 2:
+        if startable - asked <= victim.nthreads or moved + duration > wanted + duration // 2:
             break
         if not task.flags & (RETRACTING | STARTED | AHEAD) and may_run_on(model, task, thief):
             ask_back(model, victim, slot)

@@ -15,6 +15,7 @@ cdef int release_unneeded(Model model) except -1
 cdef int erred_to_released(Model model, uint32_t slot) except -1
 cdef int withdraw_ahead(Model model, uint32_t slot) except -1
 cdef int end_state_frame(ClientRecord client) except -1
+cdef object readable_key(const uint8_t* key, uint32_t length)
 cdef int tell_free(Model model, WorkerRecord worker, uint64_t id) except -1
 cdef int report(Model model, Task* task, uint8_t status, const uint8_t* payload, uint32_t length) except -1
 cdef int report_to(Model model, uint32_t client, uint64_t id, Task* task, uint8_t status, const uint8_t* payload,

@@ -104,6 +104,8 @@ cdef int report_to(Model model, uint32_t client_number, uint64_t id, Task* task,
         if client.frame_error == model.reporting_error:
             length = 0
         client.frame_error = model.reporting_error
+    elif length:
+        client.frame_error = 0
     if client.frame_types.size() <= type:
         client.frame_types.resize(type + 1)
     index = client.frame_types[type]
@@ -154,8 +156,8 @@ cdef int report_current(Model model, uint32_t slot, uint32_t client, uint64_t id
         report_to(model, client, id, task, STATUS_FINISHED, NULL, 0)
     elif task.state == ERRED:
         model.reporting_error = model.errors[task.nbytes].serial
-        report_to(model, client, id, task, STATUS_ERRED, model.errors[task.nbytes].payload,
-                  model.errors[task.nbytes].length)
+        report_to(model, client, id, task, STATUS_LOST if task.function == NONE else STATUS_ERRED,
+                  model.errors[task.nbytes].payload, model.errors[task.nbytes].length)
         model.reporting_error = 0
     return 0
 
@@ -224,10 +226,18 @@ cdef int needed_to_erred_by_input(Model model, uint32_t slot) except -1:
     return 0
 
 
+cdef object readable_key(const uint8_t* key, uint32_t length):
+    """The key with these canonical bytes; a client that sends other bytes sees them as they are."""
+    try:
+        return decode_key_at(key, length)
+    except ValueError:
+        return (<const char*>key)[:length]
+
+
 cdef bytes lost_payload(Model model, Task* task):
     cdef uint32_t length
     cdef const uint8_t* key = model.key_bytes(task, &length)
-    text = str(decode_key_at(key, length))
+    text = str(readable_key(key, length))
     return reason_payload(
         Reason.LOST_DATA,
         f"the data of {text!r} was lost with the last worker that held it, and there is no task that could compute "
@@ -478,7 +488,7 @@ cdef int processing_to_needed(Model model, uint32_t slot, bint tell_worker) exce
 
 
 cdef int withdraw_ahead(Model model, uint32_t slot) except -1:
-    """Take back, transitively, the dependents that were sent ahead to the worker that was to compute `slot`."""
+    """Take back, transitively, the dependents of `slot` that were sent ahead of their inputs."""
     cdef vector[uint32_t] stack
     cdef Task* task
     cdef Task* dependent
@@ -545,6 +555,7 @@ cdef int memory_to_lost(Model model, uint32_t slot) except -1:
     cdef uint64_t* dependents = model.dependents_of(task)
     cdef uint32_t i
     cdef uint64_t id = model.id_of(slot)
+    withdraw_ahead(model, slot)
     task.nbytes = 0
     model.set_state(task, RELEASED)
     for i in range(task.dependents_size):

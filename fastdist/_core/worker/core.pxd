@@ -2,30 +2,10 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libcpp.vector cimport vector
 
+from fastdist._core.worker.frames cimport RunColumns
 from fastdist._core.worker.model cimport Gate, TaskRecord
 from fastdist._core.worker.ready cimport Need
 from fastdist._core.worker.transitions cimport WorkerModel
-
-# The checked columns of one RUN frame.
-cdef struct RunColumns:
-    uint32_t rows
-    const uint64_t* task_ids
-    const uint32_t* attempts
-    const uint32_t* functions
-    const double* priorities
-    const uint64_t* orders
-    const uint32_t* key_ends
-    const uint8_t* keys
-    const uint32_t* argument_ends
-    const uint8_t* arguments
-    const uint32_t* input_ends
-    const uint64_t* inputs
-    const uint64_t* input_sizes
-    const uint32_t* holder_ends
-    const uint32_t* holders
-    const uint8_t* flags
-    const uint32_t* options
-
 
 cdef class WorkerCore(WorkerModel):
     cdef Gate gate

@@ -6,7 +6,7 @@ checked whole before anything changes. May import: `_core` and `fastdist.errors`
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
@@ -16,27 +16,13 @@ from fastdist._core.codec.frames cimport (
     DONE_FINISHED, DONE_MISSING, DONE_REPLICA, DONE_RESCHEDULE, DONE_RETRACT_REFUSED, DONE_RETRACTED, DONE_STARTED,
     ColumnReader,
 )
+from fastdist._core.worker.frames cimport FREE_COLUMNS, RUN_COLUMNS, RunColumns, read_pieces, read_run
 from fastdist._core.worker.model cimport (
     ERRED, EXECUTING, FETCH, IN_FLIGHT, MEMORY, READY, WAITING, Edge, arguments_of, edges_of, padded,
 )
 from fastdist._core.worker.ready cimport Need
 
 from fastdist.errors import FrameError
-
-cdef enum:
-    RUN_COLUMNS = 26
-    FREE_COLUMNS = 4
-
-
-cdef dict read_pieces(ColumnReader reader, uint32_t first):
-    """Number -> bytes, from three columns: numbers, offsets, bytes."""
-    cdef uint64_t count = reader.length_of(first, 4)
-    cdef const uint32_t* numbers = <const uint32_t*>reader.starts[first]
-    cdef const uint32_t* ends = reader.offsets(first + 1, first + 2, count)
-    cdef const char* pieces = <const char*>reader.starts[first + 2]
-    cdef uint64_t i
-    return {numbers[i]: PyBytes_FromStringAndSize(pieces + ends[i], ends[i + 1] - ends[i]) for i in range(count)}
-
 
 @cython.final
 cdef class WorkerCore(WorkerModel):
@@ -79,27 +65,9 @@ cdef class WorkerCore(WorkerModel):
         """Take over the tasks of a RUN frame. Raises FrameError, and changes nothing, if the frame is malformed."""
         cdef ColumnReader reader = ColumnReader(body, RUN_COLUMNS)
         cdef RunColumns columns
-        cdef uint64_t rows = reader.n_rows
-        cdef uint64_t inputs = reader.length_of(11, 8)
         cdef int called
-        columns.rows = reader.n_rows
         self._check_epoch(reader)
-        columns.task_ids = <const uint64_t*>reader.fixed(1, rows, 8)
-        columns.attempts = <const uint32_t*>reader.fixed(2, rows, 4)
-        columns.functions = <const uint32_t*>reader.fixed(3, rows, 4)
-        columns.priorities = <const double*>reader.fixed(4, rows, 8)
-        columns.orders = <const uint64_t*>reader.fixed(5, rows, 8)
-        columns.key_ends = reader.offsets(6, 7, rows)
-        columns.keys = reader.starts[7]
-        columns.argument_ends = reader.offsets(8, 9, rows)
-        columns.arguments = reader.starts[9]
-        columns.input_ends = reader.index_offsets(10, rows, inputs)
-        columns.inputs = <const uint64_t*>reader.starts[11]
-        columns.input_sizes = <const uint64_t*>reader.fixed(12, inputs, 8)
-        columns.holder_ends = reader.index_offsets(13, inputs, reader.length_of(14, 4))
-        columns.holders = <const uint32_t*>reader.starts[14]
-        columns.flags = reader.fixed(15, rows, 1)
-        columns.options = <const uint32_t*>reader.fixed(16, rows, 4)
+        read_run(reader, &columns)
         self._learn(reader)
         with nogil:
             self.gate.lock()

@@ -241,7 +241,7 @@ def test_culling_keeps_what_the_outputs_need():
 
 @pytest.mark.parametrize(
     ("offsets", "edges"),
-    [([], []), ([1], []), ([0, 1], []), ([0, 2, 1], [0]), ([0, 1], [1]), ([0, 0], [0]), ([0, 1], [2**32 - 1])],
+    [([], []), ([1], []), ([0, 1], []), ([0, 2, 1], [0]), ([0, 1], [1]), ([0, 0], [0]), ([0, 1], [9])],
 )
 def test_arrays_that_are_no_graph_are_refused(offsets, edges):
     for function in (topological, order):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 from fastdist._core.codec.frames import ColumnReader, ColumnWriter, DoneStatus
@@ -142,4 +143,4 @@ def read_type_names(body: bytes) -> list[str]:
     raw = reader.column_bytes(9)
     ends = struct.unpack(f"<{len(raw) // 4}I", raw)
     blob = reader.column_bytes(10)
-    return [blob[a:b].decode() for a, b in zip(ends, ends[1:], strict=False)]
+    return [blob[a:b].decode() for a, b in pairwise(ends)]

@@ -12,7 +12,15 @@ from fastdist._core.worker import inspect, manual
 from fastdist._core.worker.core import WorkerCore
 from fastdist._core.worker.model import TaskState
 from fastdist.errors import FrameError
-from tests.core.worker.frames import EPOCH, Row, free_frame, read_done, read_type_names, retract_frame, run_frame
+from tests.core.worker.frames import (
+    EPOCH,
+    Row,
+    free_frame,
+    read_done,
+    read_type_names,
+    retract_frame,
+    run_frame,
+)
 
 ME = 1
 FINISHED, ERRED, RESCHEDULE = DoneStatus.DONE_FINISHED, DoneStatus.DONE_ERRED, DoneStatus.DONE_RESCHEDULE
@@ -78,14 +86,15 @@ def driver() -> Driver:
     return Driver()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 # One task
 
 
 def test_a_task_without_inputs_is_ready_at_once_and_its_result_is_reported(driver: Driver) -> None:
     driver.run(Row(5, attempt=3, key=b"k5", arguments=b"args", function=9, flags=1))
     assert manual.pop(driver.core) == {
-        "task_id": 5, "attempt": 3, "function": 9, "key": b"k5", "arguments": b"args", "inputs": [], "flags": 1,
+        "task_id": 5, "attempt": 3, "function": 9, "key": b"k5", "arguments": b"args", "inputs": [],
+        "flags": 1,
     }  # fmt: skip
     manual.finished(driver.core, 5, nbytes=28, type_number=0, seconds=0.5, payload=b"inline", now=2.0)
     (row,) = read_done(driver.core.take_done())
@@ -97,7 +106,10 @@ def test_a_task_without_inputs_is_ready_at_once_and_its_result_is_reported(drive
 
 def test_tasks_start_by_user_priority_then_order_then_arrival(driver: Driver) -> None:
     driver.run(
-        Row(1, priority=0, order=5), Row(2, priority=0, order=3), Row(3, priority=-1, order=9), Row(4, order=3)
+        Row(1, priority=0, order=5),
+        Row(2, priority=0, order=3),
+        Row(3, priority=-1, order=9),
+        Row(4, order=3),
     )
     assert [driver.pop() for _ in range(5)] == [3, 2, 4, 1, None]
 
@@ -162,7 +174,7 @@ def test_a_paused_worker_starts_and_fetches_nothing(driver: Driver) -> None:
     assert driver.core.next_fetch() == (2, [9], 10)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 # Inputs that are computed here
 
 
@@ -234,7 +246,7 @@ def test_giving_back_a_deep_chain_does_not_recurse(driver: Driver) -> None:
     assert driver.states() == {}
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 # Fencing and repetition
 
 
@@ -339,7 +351,7 @@ def test_an_input_freed_under_a_starting_task_gives_the_task_back(driver: Driver
     assert driver.states() == {}
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 # Inputs that are fetched
 
 
@@ -417,7 +429,10 @@ def test_holders_learnt_later_are_asked_too(driver: Driver) -> None:
 def test_this_worker_is_never_asked_by_itself(driver: Driver) -> None:
     driver.run(Row(1, inputs={11: (10, [ME])}))
     assert driver.core.next_fetch() is None
-    assert [(r.task_id, r.status) for r in read_done(driver.core.take_done())] == [(11, MISSING), (1, RETRACTED)]
+    assert [(r.task_id, r.status) for r in read_done(driver.core.take_done())] == [
+        (11, MISSING),
+        (1, RETRACTED),
+    ]
 
 
 def test_an_input_that_nobody_needs_any_more_is_not_kept(driver: Driver) -> None:
@@ -480,7 +495,7 @@ def test_data_put_here_serves_those_that_wait_for_it(driver: Driver) -> None:
     assert driver.free(11, 12) == [11, 12]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 # Resources
 
 
@@ -516,7 +531,7 @@ def test_a_withdrawn_task_never_takes_resources() -> None:
     assert driver.pop() == 2
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 # Bad input
 
 
@@ -570,7 +585,13 @@ def test_random_events_keep_all_invariants(seed: int) -> None:
                 for dependency in choose.sample(range(1, 30), choose.randrange(0, 3))
             }
             rows.append(
-                Row(task_id, attempts[task_id], inputs=inputs, order=choose.randrange(9), option=choose.choice([0, 5]))
+                Row(
+                    task_id,
+                    attempts[task_id],
+                    inputs=inputs,
+                    order=choose.randrange(9),
+                    option=choose.choice([0, 5]),
+                )
             )
         driver.run(*rows, options={5: b'{"GPU": 1}'})
 

@@ -1,0 +1,3 @@
+class ReadyQueue:
+    @property
+    def live(self) -> int: ...
