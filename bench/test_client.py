@@ -85,7 +85,9 @@ def test_map_with_keyword_arguments(benchmark: Any) -> None:
     def setup() -> Any:
         return (Sink(),), {}
 
-    futures = benchmark.pedantic(lambda sink: sink.map(round, [1.5] * 10 + list(range(N)), ndigits=2), setup=setup, rounds=3)
+    futures = benchmark.pedantic(
+        lambda sink: sink.map(round, [1.5] * 10 + list(range(N)), ndigits=2), setup=setup, rounds=3
+    )
     assert len(futures) == N + 10
     benchmark.extra_info["us_per_task"] = benchmark.stats["min"] / N * 1e6
 
@@ -144,6 +146,8 @@ def test_submit(benchmark: Any) -> None:
     numbers = iter(range(10_000_000))
 
     def submit() -> Future:
-        return sink.submitter.submit(neg, (next(numbers),), {}, key=None, pure=True, options=None, fifo_timeout=0.1)
+        return sink.submitter.submit(
+            neg, (next(numbers),), {}, key=None, pure=True, options=None, fifo_timeout=0.1
+        )
 
     assert benchmark(submit).status == "pending"

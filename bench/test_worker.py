@@ -14,12 +14,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from fastdist._core.worker.core import WorkerCore
-from fastdist.worker.execution import Execution
-
 from fastdist._core.codec.values import encode_call
 from fastdist._core.keys.canonical import encode_key
+from fastdist._core.worker.core import WorkerCore
 from fastdist.protocol.functions import FunctionCache
+from fastdist.worker.execution import Execution
 from fastdist.worker.store import DictStore
 from tests.core.worker.frames import EPOCH, Row, free_frame, run_frame
 

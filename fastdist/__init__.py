@@ -1,4 +1,4 @@
-"""fastdist: run Python functions and dask graphs on one machine or many, at microseconds of overhead per task.
+"""fastdist: Python functions and dask graphs on one machine or many, at microseconds of overhead per task.
 
 The public names, each loaded when it is first used; nothing else lives here.
 """
@@ -48,7 +48,7 @@ _HOMES = {
     "wait": "fastdist.client",
 }
 
-__all__ = [  # noqa: F822 (see __getattr__)
+__all__ = [
     "CancelledError",
     "Client",
     "ClosedClientError",

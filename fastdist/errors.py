@@ -21,7 +21,7 @@ class CommClosedError(FastdistError, OSError):
 
 
 class HandshakeError(FastdistError, OSError):
-    """The other side does not speak this protocol, speaks another version of it, or refused this connection."""
+    """The other side does not speak this protocol or this version of it, or refused the connection."""
 
 
 class AuthenticationError(HandshakeError):

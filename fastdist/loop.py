@@ -1,7 +1,7 @@
 """One background event loop for everything in this process that is called without one.
 
-Clients and clusters used from plain code share a single daemon thread that runs an asyncio loop. It starts with its first
-user, stops with its last, and is gone from the child of a fork. May import: `fastdist.config`.
+Clients and clusters used from plain code share a single daemon thread that runs an asyncio loop. It starts
+with its first user, stops with its last, and is gone from the child of a fork. May import: `fastdist.config`.
 """
 
 from __future__ import annotations
@@ -43,15 +43,18 @@ def new_event_loop(use_uvloop: bool | None = None) -> asyncio.AbstractEventLoop:
     try:
         import uvloop
     except ImportError as error:
-        raise ImportError("the event loop uvloop is asked for; install it with: pip install uvloop") from error
+        raise ImportError(
+            "the event loop uvloop is asked for; install it with: pip install uvloop"
+        ) from error
     return uvloop.new_event_loop()
 
 
 class LoopThread:
     """A daemon thread that runs an event loop, shared by its users.
 
-    `LoopThread.acquire()` gives the process-wide one and counts the user, `release()` gives it back; the thread ends with
-    its last user. In the child of a fork the object is inert: `run` raises RuntimeError and `call_soon` does nothing.
+    `LoopThread.acquire()` gives the process-wide one and counts the user, `release()` gives it back; the thread
+    ends with its last user. In the child of a fork it is inert: `run` raises RuntimeError, `call_soon` returns
+    False.
 
     Examples
     --------
@@ -70,7 +73,9 @@ class LoopThread:
         self._users = 0
         self._closed = False
         started = threading.Event()
-        self._thread = threading.Thread(target=self._run_loop, args=(started,), name="fastdist-loop", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run_loop, args=(started,), name="fastdist-loop", daemon=True
+        )
         self._thread.start()
         started.wait()
 
@@ -85,7 +90,7 @@ class LoopThread:
             return shared
 
     def release(self) -> None:
-        """Give up one use; with the last one the loop stops. Harmless after a fork and from the loop's own thread."""
+        """Give up one use; with the last one the loop stops. Harmless after a fork."""
         with LoopThread._lock:
             if self._pid != os.getpid():
                 return
@@ -124,7 +129,9 @@ class LoopThread:
         if self.is_current() or not self.is_alive():
             coroutine.close()
             if self.is_current():
-                raise RuntimeError("a blocking call on the thread of the event loop would wait for itself; await it")
+                raise RuntimeError(
+                    "a blocking call on the thread of the event loop would wait for itself; await it"
+                )
             raise RuntimeError(self._why_unusable())
         waiting = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
         try:
@@ -139,7 +146,7 @@ class LoopThread:
             raise
 
     def call_soon(self, function: Callable[..., Any], *args: Any) -> bool:
-        """Have the loop call `function(*args)` soon; False if there is no loop any more (closed, or after a fork)."""
+        """Have the loop call `function(*args)` soon; False if there is no loop any more."""
         if not self.is_alive():
             return False
         try:
@@ -184,7 +191,7 @@ class LoopThread:
 
 
 def _forget_after_fork() -> None:
-    # The thread does not exist in the child, and the lock may have been held by one that does not exist either.
+    # The thread does not exist in the child, and the lock may have been held by one that does not either.
     LoopThread._lock = threading.Lock()
     LoopThread._shared = None
 

@@ -101,7 +101,9 @@ def test_the_end_of_the_interpreter_is_silent() -> None:
         "import asyncio, fastdist.loop as l; t = l.LoopThread.acquire();"
         "t.call_soon(lambda: t.loop.create_task(asyncio.sleep(60)))"
     )
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, timeout=30, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, timeout=30, check=False
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
@@ -109,5 +111,7 @@ def test_uvloop_is_used_if_asked_for() -> None:
     pytest.importorskip("uvloop")
     # In a process of its own: libuv keeps a pipe for as long as the process lives.
     code = "from fastdist.loop import new_event_loop as n; l = n(True); print(type(l).__module__); l.close()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
     assert done.stdout == "uvloop\n"

@@ -1,4 +1,4 @@
-"""The client: Client, Future, wait, as_completed. May import: everything up to `rpc`; `deploy` inside functions only."""
+"""The client: Client, Future, wait, as_completed. May import: everything up to `rpc`."""
 
 from fastdist.client.client import Client
 from fastdist.client.current import default_client, get_client

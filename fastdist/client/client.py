@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import queue
 from collections.abc import Callable, Iterator, Mapping
@@ -91,35 +90,24 @@ class Client(FutureCalls, ClusterCalls):
         func : callable
             The function; a coroutine function runs on the event loop of its worker.
         *args, **kwargs
-            Its arguments; futures among them, also inside lists, tuples, dicts and sets, arrive as their
-            results.
+            Its arguments; futures in them, also inside lists, tuples, dicts and sets, arrive as results.
         key : str, bytes, int, float or tuple, optional
-            The name of the task. Names mean work: the same key is the same task.
-        workers : str, number or collection, optional
-            Workers, by address, name or host, that may run it.
+            The name of the task: the same key is the same task.
+        workers, allow_other_workers : str, number or collection; bool
+            Workers, by address, name or host, that may run it; whether others may if none of them is there.
         resources : dict, optional
             Amounts of resources that it takes while it runs, such as ``{"GPU": 1}``.
         retries : int, optional
             How often it may fail before it counts as failed.
-        priority : number
-            Higher ones run sooner.
-        fifo_timeout : number or str
-            Submissions within this time count as one for their order.
-        allow_other_workers : bool
-            Whether any worker may run it when none of `workers` is there.
-        actor, actors : bool
-            Not available yet.
+        priority, fifo_timeout : number; number or str
+            Higher priorities run sooner; submissions within `fifo_timeout` count as one.
         pure : bool
             Whether the same call gives the same result, so that it need not run twice.
 
-        Returns
-        -------
-        Future
-
         Raises
         ------
-        TypeError, ValueError
-            If an argument has the wrong type or contradicts another one.
+        TypeError, ValueError, NotImplementedError
+            If an argument has the wrong type, contradicts another one, or is not available yet (`actor`).
         SerializationError
             If an argument or the function cannot be pickled; the text gives the path to the culprit.
         ClosedClientError
@@ -341,7 +329,11 @@ class Client(FutureCalls, ClusterCalls):
     # -- results ---------------------------------------------------------------------------------------------
 
     def gather(
-        self, futures: Any, errors: str = "raise", direct: bool | None = None, asynchronous: bool | None = None
+        self,
+        futures: Any,
+        errors: str = "raise",
+        direct: bool | None = None,
+        asynchronous: bool | None = None,
     ) -> Any:
         """Collect results.
 
@@ -391,10 +383,6 @@ class Client(FutureCalls, ClusterCalls):
             return futures
         await self._started()
         return _place(futures, flat, await self._gatherer.gather(flat, skip, None, direct), is_flat, skip)
-
-    async def _started(self) -> None:
-        if self._asynchronous and not self._starting.done():
-            await asyncio.shield(self._starting)
 
     def _mine(self, futures: list[Future]) -> list[Future]:
         for future in futures:

@@ -69,7 +69,7 @@ class ClusterView:
             running = sum(worker.get("status", "running") == "running" for worker in workers.values())
             if running >= n_workers:
                 return
-            if deadline is not None and time.monotonic() > deadline:
+            if timeout is not None and deadline is not None and time.monotonic() > deadline:
                 raise WorkerStartTimeoutError(running, n_workers, timeout)
             await asyncio.sleep(WORKERS_PAUSE)
 

@@ -54,7 +54,7 @@ class ClusterCalls(Lifecycle):
         )
 
     def scheduler_info(self, n_workers: int = -1, **kwargs: Any) -> Any:
-        """What the scheduler says of itself and of its workers (the first `n_workers` of them if not negative)."""
+        """The scheduler and its workers; of these only the first `n_workers` if that is not negative."""
         return self._ask(self._view.identity, n_workers, **kwargs)
 
     def nthreads(self, workers: Any = None, **kwargs: Any) -> Any:
@@ -83,7 +83,9 @@ class ClusterCalls(Lifecycle):
             raise ValueError(f"n_workers must be a whole number of at least 1, not {n_workers!r}")
         return self._ask(self._view.wait_for_workers, n_workers, parse_seconds(timeout))
 
-    def _ask(self, question: Callable[..., Any], *args: Any, asynchronous: bool | None = None, **kwargs: Any) -> Any:
+    def _ask(
+        self, question: Callable[..., Any], *args: Any, asynchronous: bool | None = None, **kwargs: Any
+    ) -> Any:
         self._check_usable()
 
         async def ask() -> Any:

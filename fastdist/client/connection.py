@@ -1,7 +1,7 @@
-"""The client's connection to its scheduler: frames both ways, releases in batches, what happens when it breaks.
+"""The client's connection to its scheduler: frames both ways, releases in batches, what its end means.
 
-Everything here runs on the client's event loop, except `send`, which any thread may call. May import: `rpc`, `comm`,
-`config`, `_core`, `errors`.
+Everything here runs on the client's event loop, except `send`, which any thread may call. May import: `rpc`,
+`comm`, `_core`, `errors`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class SchedulerConnection:
         heartbeat_interval: float,
     ):
         self.address = ""
-        self.submitter = Submitter(table, self.send_tasks)
+        self.submitter = Submitter(table, self.send_tasks, self.make_room)
         self.info: dict[str, Any] = {}
         self._client_id = client_id
         self._table = table
@@ -102,12 +102,16 @@ class SchedulerConnection:
         """
         self.address = address
         self._loop = asyncio.get_running_loop()
-        comm = await connect(address, role=Role.CLIENT, token=token, insecure=insecure, timeout=timeout, retry=True)
+        comm = await connect(
+            address, role=Role.CLIENT, token=token, insecure=insecure, timeout=timeout, retry=True
+        )
         peer = Peer(comm, {"close": self._on_close_request}, f"the scheduler at {self.address}")
         peer.on_frame[FrameKind.STATE] = self._on_state
         peer.on_close = self._on_close
         try:
-            reply = await peer.call("register-client", timeout=timeout, client=self._client_id, versions=versions())
+            reply = await peer.call(
+                "register-client", timeout=timeout, client=self._client_id, versions=versions()
+            )
         except BaseException:
             peer.on_close = None
             peer.abort()
@@ -122,8 +126,19 @@ class SchedulerConnection:
     # -- sending ---------------------------------------------------------------------------------------------
 
     def send_tasks(self, body: bytes) -> None:
-        """Send a TASKS frame; from any thread. Blocks, except on the event loop, while the scheduler does not read."""
+        """Send a TASKS frame; from any thread."""
         self.send(FrameKind.TASKS, body)
+
+    def make_room(self) -> None:
+        """Wait while the scheduler does not read what was sent; on the event loop frames are queued instead."""
+        peer, loop = self._peer, self._loop
+        if peer is None or loop is None or self._on_loop():
+            return
+        if peer.comm.queued_bytes > peer.comm.limits.high_water:
+            try:
+                asyncio.run_coroutine_threadsafe(peer.comm.drained(), loop).result()
+            except CommClosedError as error:
+                raise self._closed_error(error) from error
 
     def send(self, kind: int, body: bytes) -> None:
         """Send a frame; from any thread.
@@ -134,28 +149,30 @@ class SchedulerConnection:
             If the connection is closed.
         """
         if self._closed_reason is not None:
-            raise ClosedClientError(f"nothing can be sent to the scheduler at {self.address}: {self._closed_reason}")
+            raise self._closed_error(self._closed_reason)
         peer = self._peer
         if peer is not None and not self._queue:
             comm = peer.comm
-            if comm.queued_bytes > comm.limits.high_water and not self._on_loop():
-                asyncio.run_coroutine_threadsafe(comm.drained(), self._loop).result()
-            if comm.queued_bytes <= comm.limits.high_water:
+            if comm.queued_bytes <= comm.limits.high_water or not self._on_loop():
                 self._send_now(peer, kind, body)
                 return
         with self._queue_lock:
             self._queue.append((kind, body))
-        if self._peer is not None:
+        loop = self._loop
+        if self._peer is not None and loop is not None:
             if self._on_loop():
                 self._start_pump()
             else:
-                self._loop.call_soon_threadsafe(self._start_pump)
+                loop.call_soon_threadsafe(self._start_pump)
+
+    def _closed_error(self, reason: object) -> ClosedClientError:
+        return ClosedClientError(f"nothing can be sent to the scheduler at {self.address}: {reason}")
 
     def _send_now(self, peer: Peer, kind: int, body: bytes) -> None:
         try:
             peer.send_frame(kind, body)
         except CommClosedError as error:
-            raise ClosedClientError(f"nothing can be sent to the scheduler at {self.address}: {error}") from error
+            raise self._closed_error(error) from error
 
     def _on_loop(self) -> bool:
         try:
@@ -221,15 +238,16 @@ class SchedulerConnection:
                 self._release_pause = min(2 * self._release_pause, LONGEST_RELEASE_PAUSE)
         except ClosedClientError:
             return
-        self._timers["release"] = self._loop.call_later(self._release_pause, self._release_soon)
+        self._timers["release"] = asyncio.get_running_loop().call_later(self._release_pause, self._release_soon)
 
     def _beat_later(self) -> None:
-        self._timers["heartbeat"] = self._loop.call_later(self._heartbeat_interval, self._beat)
+        self._timers["heartbeat"] = asyncio.get_running_loop().call_later(self._heartbeat_interval, self._beat)
 
     def _beat(self) -> None:
-        if self.is_open:
+        peer = self._peer
+        if peer is not None and not peer.closed:
             try:
-                self._peer.notify("heartbeat", metrics={})
+                peer.notify("heartbeat", metrics={})
             except CommClosedError:
                 return
             self._beat_later()
@@ -276,4 +294,3 @@ def versions() -> dict[str, str]:
     import msgpack
 
     return {"python": platform.python_version(), "msgpack": ".".join(map(str, msgpack.version))}
-

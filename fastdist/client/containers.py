@@ -1,4 +1,4 @@
-"""Futures inside lists, tuples, sets and dicts: found, and replaced by their values. May import: nothing of fastdist."""
+"""Futures inside lists, tuples, sets and dicts: found, and replaced. May import: `client.future`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SKIPPED = object()
 
 
 def find_futures(value: Any) -> list[Future]:
-    """The distinct futures in a value, at any depth of lists, tuples, sets and dicts, in the order they are met.
+    """The distinct futures in a value, at any depth of lists, tuples, sets and dicts, in order.
 
     dask collections and graphs count as what their graph holds.
     """

@@ -9,29 +9,30 @@ import itertools
 import os
 import weakref
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastdist.client.client import Client
+    from fastdist.client.lifecycle import Lifecycle
 
 _numbers = itertools.count()
-_global_clients: weakref.WeakValueDictionary[int, Client] = weakref.WeakValueDictionary()
-_current_client: ContextVar[Client | None] = ContextVar("fastdist_current_client", default=None)
+_global_clients: weakref.WeakValueDictionary[int, Lifecycle] = weakref.WeakValueDictionary()
+_current_client: ContextVar[Lifecycle | None] = ContextVar("fastdist_current_client", default=None)
 
 
-def set_global_client(client: Client) -> None:
+def set_global_client(client: Lifecycle) -> None:
     """Make a client the default of this process."""
     client._global_number = next(_numbers)
     _global_clients[client._global_number] = client
 
 
-def forget_global_client(client: Client) -> None:
+def forget_global_client(client: Lifecycle) -> None:
     """Undo `set_global_client`; an older client becomes the default again."""
     if _global_clients.get(client._global_number) is client:
         del _global_clients[client._global_number]
 
 
-def global_client() -> Client | None:
+def global_client() -> Any:
     """The newest default client that is still open, or None."""
     for number in sorted(_global_clients, reverse=True):
         client = _global_clients.get(number)
@@ -40,7 +41,7 @@ def global_client() -> Client | None:
     return None
 
 
-def find_client(allow_global: bool = True) -> Client | None:
+def find_client(allow_global: bool = True) -> Any:
     """The client of the current context, else (if allowed) the default one, or None."""
     client = _current_client.get()
     if client is None and allow_global:

@@ -1,8 +1,8 @@
 """Results to the client: those that came along with their state, and those that have to be fetched.
 
-Fetching goes straight to the workers that hold the results, several at once, each in batches; what a worker does not have
-is asked of another holder, and what no reachable worker has comes through the scheduler. May import: `_core`, `rpc`,
-`protocol`, `errors`.
+Fetching goes straight to the workers that hold the results, several at once, each in batches; what a worker
+does not have is asked of another holder, and what no reachable worker has comes through the scheduler. May
+import: `_core`, `rpc`, `protocol`, `errors`.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Gatherer:
     # -- the steps that both kinds of callers share ----------------------------------------------------------
 
     def collect(self, futures: list[Future], skip: bool) -> tuple[list[Any], list[int], list[int]]:
-        """The results that are here, the positions that have to be fetched, and those that are not done after all.
+        """The results that are here, the positions to be fetched, and those that are not done after all.
 
         Raises
         ------
@@ -127,7 +127,12 @@ class Gatherer:
         return values, fetch, undone
 
     def gather_blocking(
-        self, futures: list[Future], run: Any, skip: bool = False, timeout: float | None = None, direct: Any = None
+        self,
+        futures: list[Future],
+        run: Any,
+        skip: bool = False,
+        timeout: float | None = None,
+        direct: Any = None,
     ) -> list[Any]:
         """The results of the futures, in order; blocks this thread.
 
@@ -172,7 +177,9 @@ class Gatherer:
                     continue
             return values
 
-    def _place(self, values: list[Any], positions: list[int], fetched: Sequence[Fetched | None], skip: bool) -> None:
+    def _place(
+        self, values: list[Any], positions: list[int], fetched: Sequence[Fetched | None], skip: bool
+    ) -> None:
         # Loaded here, not where it arrived: loading is work, and belongs to whoever wants the result.
         for position, each in zip(positions, fetched, strict=True):
             if each is None:
@@ -187,7 +194,7 @@ class Gatherer:
     # -- fetching --------------------------------------------------------------------------------------------
 
     async def fetch(self, futures: list[Future], direct: bool | None = None) -> list[Fetched | None]:
-        """Fetch results of finished tasks; None for those that are not finished any more (lost, to be made again)."""
+        """Fetch results of finished tasks; None for those that are finished no more (to be made again)."""
         wanted = {future.id: Wanted(future.id) for future in futures}
         found: dict[int, Fetched] = {}
         by_id = {future.id: future for future in futures}
@@ -224,7 +231,7 @@ class Gatherer:
             each.task_id, each.size, each.holders = task_id, size, list(addresses)
 
     async def _fetch_from_holders(self, wanted: dict[int, Wanted], found: dict[int, Fetched]) -> set[int]:
-        """Ask the holders until each result is found or has no holder left; the ids whose holders did not answer."""
+        """Ask until each result is found or has no holder left; the ids whose holders did not answer."""
         unreachable: set[int] = set()
         open_requests = asyncio.Semaphore(MAX_REQUESTS)
         while True:
@@ -270,7 +277,9 @@ class Gatherer:
         if not isinstance(flags, list | tuple) or len(flags) != len(batch):
             raise MessageError(f"the reply to 'get-data' of {address} does not have one flag for each id")
         if len(reply.buffers) != sum(flag != MISSING for flag in flags):
-            raise MessageError(f"the reply to 'get-data' of {address} does not have one payload for each result")
+            raise MessageError(
+                f"the reply to 'get-data' of {address} does not have one payload for each result"
+            )
         buffers = iter(reply.buffers)
         for each, flag in zip(batch, flags, strict=True):
             if flag == MISSING:

@@ -1,6 +1,6 @@
-"""How a client begins, ends, and waits: connecting, closing, blocking and awaitable calls, forks, the end of the interpreter.
+"""How a client begins, ends and waits: connecting, closing, blocking and awaitable calls, forks, exit.
 
-May import: everything up to `rpc`; `deploy` only when a cluster is wanted.
+May import: everything up to `rpc`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fastdist.client.notifier import Notifier
 from fastdist.client.options import parse_seconds
 from fastdist.client.outcomes import Outcomes
 from fastdist.client.scattering import Scatterer
-from fastdist.client.starting import find_address, refuse_unbuilt
+from fastdist.client.starting import find_address, local_cluster_class, refuse_unbuilt, seconds_of
 from fastdist.comm.handshake import Role
 from fastdist.errors import ClosedClientError
 from fastdist.loop import LoopThread
@@ -72,15 +72,18 @@ class Lifecycle:
         self.status = "newly-created"
         self._pid = os.getpid()
         refuse_unbuilt(
-            loop=loop, security=security, serializers=serializers, deserializers=deserializers, extensions=extensions
+            loop=loop,
+            security=security,
+            serializers=serializers,
+            deserializers=deserializers,
+            extensions=extensions,
         )
-        if timeout is None:
-            raise ValueError("timeout=None has no meaning for connecting; give seconds, or leave it out")
-        if timeout is no_default:
-            timeout = config.get("comm.timeouts.connect")
-        self._timeout = parse_seconds(timeout)
+        connect_timeout = config.get("comm.timeouts.connect") if timeout is no_default else timeout
+        self._timeout = seconds_of(connect_timeout, "timeout")
         if kwargs and (address is not None or scheduler_file is not None):
-            raise ValueError(f"arguments of LocalCluster make no sense together with an address: {sorted(kwargs)}")
+            raise ValueError(
+                f"arguments of LocalCluster make no sense together with an address: {sorted(kwargs)}"
+            )
         self._start_arg = address
         self._scheduler_file = scheduler_file
         self._token_file = token_file
@@ -91,7 +94,7 @@ class Lifecycle:
         self._direct = direct_to_workers is not False
         self._connection_limit = connection_limit
         interval = config.get("scheduler.heartbeat") if heartbeat_interval is None else heartbeat_interval
-        self._heartbeat_interval = parse_seconds(interval, "heartbeat_interval")
+        self._heartbeat_interval = seconds_of(interval, "heartbeat_interval")
         self.id = f"Client-{name}-{uuid.uuid4().hex}" if name else f"Client-{uuid.uuid4().hex}"
         self.name = name
         self.cluster: Any = None
@@ -132,9 +135,7 @@ class Lifecycle:
         self._loop = self._loop_thread.loop
         try:
             if self._start_arg is None and self._scheduler_file is None:
-                from fastdist.deploy.local import LocalCluster
-
-                self.cluster = LocalCluster(**self._cluster_kwargs)
+                self.cluster = local_cluster_class()(**self._cluster_kwargs)
                 self._owns_cluster = True
             self._loop_thread.run(self._start())
         except BaseException:
@@ -145,9 +146,7 @@ class Lifecycle:
         self.status = "connecting"
         try:
             if self._start_arg is None and self._scheduler_file is None and self.cluster is None:
-                from fastdist.deploy.local import LocalCluster
-
-                self.cluster = await LocalCluster(asynchronous=True, **self._cluster_kwargs)
+                self.cluster = await local_cluster_class()(asynchronous=True, **self._cluster_kwargs)
                 self._owns_cluster = True
             address, token, cluster = await find_address(
                 self.cluster or self._start_arg,
@@ -173,7 +172,7 @@ class Lifecycle:
         return self
 
     def close(self, timeout: Any = no_default) -> Any:
-        """Release all futures and disconnect; a cluster that this client started is closed, too. Harmless if closed.
+        """Release all futures and disconnect; a cluster that this client started is closed, too.
 
         Parameters
         ----------
@@ -295,13 +294,13 @@ class Lifecycle:
 
     def sync(
         self,
-        func: Callable[..., Awaitable[Any]],
+        func: Callable[..., Coroutine[Any, Any, Any]],
         *args: Any,
         asynchronous: bool | None = None,
         callback_timeout: float | str | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Run a coroutine function on the client's loop and wait for it; the awaitable itself where calls are awaited.
+        """Run a coroutine function on the client's loop and wait; the awaitable itself where calls are so.
 
         Raises
         ------
@@ -314,7 +313,9 @@ class Lifecycle:
         if asynchronous or (asynchronous is None and self.asynchronous):
             return self._on_my_loop(func(*args, **kwargs))
         if self._asynchronous:
-            raise RuntimeError("an asynchronous client cannot block: leave out asynchronous=False and await the call")
+            raise RuntimeError(
+                "an asynchronous client cannot block: leave out asynchronous=False and await the call"
+            )
         return self._run(func(*args, **kwargs), parse_seconds(callback_timeout))
 
     def _run(self, coroutine: Coroutine[Any, Any, Any], timeout: float | None = None) -> Any:
@@ -323,6 +324,10 @@ class Lifecycle:
             coroutine.close()
             raise ClosedClientError(f"{self!r} is closed: make another Client")
         return loop_thread.run(coroutine, timeout)
+
+    async def _started(self) -> None:
+        if self._asynchronous and not self._starting.done():
+            await asyncio.shield(self._starting)
 
     def _on_my_loop(self, coroutine: Coroutine[Any, Any, Any]) -> Awaitable[Any]:
         try:
@@ -336,7 +341,7 @@ class Lifecycle:
     def _check_fork(self) -> None:
         if self._pid != os.getpid():
             raise RuntimeError(
-                f"this client belongs to process {self._pid}, from which this one was forked; make a Client here"
+                f"this client belongs to process {self._pid}, of which this is a fork; make another here"
             )
 
     def _check_usable(self) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import msgpack
 
 UNITS = {
-    "": 1.0, "s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9,
+    "": 1.0, "s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0,
+    "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9,
     "m": 60.0, "min": 60.0, "minute": 60.0, "minutes": 60.0, "h": 3600.0, "hour": 3600.0, "hours": 3600.0,
     "d": 86400.0, "day": 86400.0, "days": 86400.0,
 }  # fmt: skip
@@ -36,7 +37,9 @@ def parse_seconds(value: Any, what: str = "timeout") -> float | None:
         return float(value)
     match = DURATION.fullmatch(value)
     if not match or match[2].lower() not in UNITS:
-        raise ValueError(f"{what}={value!r} is no duration; write something like '500 ms', '2s' or '1 minute'")
+        raise ValueError(
+            f"{what}={value!r} is no duration; write something like '500 ms', '2s' or '1 minute'"
+        )
     return float(match[1]) * UNITS[match[2].lower()]
 
 

@@ -78,7 +78,11 @@ def load_error(payload: bytes | None, key: object) -> BaseException:
     """The exception in the payload of a failed task: its own, or what the scheduler says happened to it."""
     fields = read_reason(payload)
     if fields is None:
-        return RuntimeError(f"the task {key!r} failed, and nothing was said about it") if not payload else load_failure(payload)
+        return (
+            RuntimeError(f"the task {key!r} failed, and nothing was said about it")
+            if not payload
+            else load_failure(payload)
+        )
     reason, message = fields.get("reason"), str(fields.get("message", ""))
     if reason == "killed-worker":
         return KilledWorker(key, fields.get("worker"), fields.get("allowed_failures"), message)

@@ -21,8 +21,12 @@ from fastdist.rpc.pool import ConnectionPool
 if TYPE_CHECKING:
     from fastdist.client.connection import SchedulerConnection
 
+LOCK_PAUSE = 0.001
 
-def unpack_data(data: Any, make_name: Callable[[Any], str]) -> tuple[list[tuple[Any, Any]], Callable[[list[Future]], Any]]:
+
+def unpack_data(
+    data: Any, make_name: Callable[[Any], str]
+) -> tuple[list[tuple[Any, Any]], Callable[[list[Future]], Any]]:
     """Pairs of key and value, and what makes the answer of their futures.
 
     Lists, tuples, sets, frozensets, dicts and named tuples are taken apart; anything else is one value.
@@ -88,7 +92,9 @@ class Scatterer:
             else:
                 futures[key] = known
         if new:
-            await self._place(new, [values[key] for key in new], futures, parse_workers(workers), broadcast, timeout)
+            await self._place(
+                new, [values[key] for key in new], futures, parse_workers(workers), broadcast, timeout
+            )
         return rebuild([futures[encode_key(key)] for key, _ in pairs])
 
     async def _place(
@@ -103,8 +109,14 @@ class Scatterer:
         in_process = self._connection.in_process
         payloads = values if in_process else [b"".join(results.dumps(value)) for value in values]
         sizes = [size_of(value) for value in values] if in_process else [len(payload) for payload in payloads]
-        with self._connection.submitter.lock:
+        lock = self._connection.submitter.lock
+        # A thread that holds it may wait for this very loop: never block on it.
+        while not lock.acquire(blocking=False):
+            await asyncio.sleep(LOCK_PAUSE)
+        try:
             first_id, made = self._table.add_keys(keys)
+        finally:
+            lock.release()
         futures.update(zip(keys, made, strict=True))
         reply = await self._connection.call(
             "scatter",

@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import importlib
 import json
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from fastdist.client.options import parse_seconds
 from fastdist.comm.token import Token, find_token
 
 FILE_PAUSE = 0.01
+
+#: What a client without an address starts; it lives above this layer.
+LOCAL_CLUSTER = "fastdist.deploy.local:LocalCluster"
+
+
+def local_cluster_class() -> Any:
+    """The class of the cluster that a client without an address starts."""
+    module, _, name = LOCAL_CLUSTER.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def seconds_of(value: Any, what: str) -> float:
+    """A duration that must not be missing, in seconds."""
+    seconds = parse_seconds(value, what)
+    if seconds is None:
+        raise ValueError(f"{what}=None has no meaning here; give seconds, or leave it out")
+    return seconds
 
 
 def refuse_unbuilt(**options: Any) -> None:
@@ -60,7 +79,7 @@ async def read_scheduler_file(path: Path, timeout: float) -> str:
     deadline = time.monotonic() + timeout
     while True:
         try:
-            address = json.loads(path.read_text())["address"]
+            address = json.loads(await asyncio.to_thread(path.read_text))["address"]
         except (FileNotFoundError, json.JSONDecodeError):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no scheduler has written {path} within {timeout:g} s") from None

@@ -20,7 +20,7 @@ from fastdist.client.options import unique
 from fastdist.protocol.arguments import pickle_arguments
 from fastdist.protocol.functions import FunctionCache
 
-#: Functions that the scheduler is trusted to keep for one client; beyond it the least recently used is dropped.
+#: Functions that the scheduler keeps for one client; beyond it the least recently used is dropped.
 SENT_FUNCTIONS = 2_000
 
 
@@ -69,7 +69,8 @@ class KnownKeys(Collection[Any]):
         return bool(self._table.find_key(encode_key(key)))
 
     def __iter__(self) -> Iterator[Any]:
-        return (decode_key(self._table.future(id).key_bytes) for id in self._table.live_ids())
+        futures = map(self._table.future, self._table.live_ids())
+        return (decode_key(future.key_bytes) for future in futures if future is not None)
 
     def __len__(self) -> int:
         return len(self._table)
@@ -83,14 +84,19 @@ class Submitter:
     table : FutureTable
         Where the futures live.
     send : callable
-        Sends the body of a TASKS frame; from any thread.
+        Sends the body of a TASKS frame; from any thread, without waiting.
+    make_room : callable, optional
+        Waits while too much is unsent.
     """
 
-    def __init__(self, table: FutureTable, send: Callable[[bytes], None]):
+    def __init__(
+        self, table: FutureTable, send: Callable[[bytes], None], make_room: Callable[[], None] | None = None
+    ):
         self.table = table
         self.lock = threading.RLock()
         self.sent_functions = SentFunctions()
         self._send = send
+        self._make_room = make_room
         self._functions = FunctionCache()
         self._submissions = itertools.count(1)
 
@@ -102,6 +108,7 @@ class Submitter:
             self.lock,
             pickle_arguments,
             self.sent_functions.is_new,
+            self._make_room,
             next(self._submissions),
             max(0, int(fifo_timeout * 1e6)),
         )
@@ -178,12 +185,16 @@ class Submitter:
         make_key, make_other_key = self._key_makers(function, kwargs, key, pure, expected)
         rows: Iterator[tuple[Any, ...]] = zip(*iterables)  # noqa: B905 (the shortest one counts)
         if not batch_size or batch_size <= 1 or expected <= batch_size:
-            return self._map_batch(function, rows, expected, make_key, make_other_key, kwargs, options, fifo_timeout)
+            return self._map_batch(
+                function, rows, expected, make_key, make_other_key, kwargs, options, fifo_timeout
+            )
         futures: list[Future] = []
         for start in range(0, expected, batch_size):
             part = itertools.islice(rows, batch_size)
             size = min(batch_size, expected - start)
-            futures += self._map_batch(function, part, size, make_key, make_other_key, kwargs, options, fifo_timeout)
+            futures += self._map_batch(
+                function, part, size, make_key, make_other_key, kwargs, options, fifo_timeout
+            )
         return futures
 
     def submit_graph(self, graph: FlatGraph, *, options: bytes | None, fifo_timeout: float) -> list[Future]:

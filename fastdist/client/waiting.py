@@ -1,4 +1,4 @@
-"""Waiting: for all of some futures, for the first, and for one after the other. May import: `_core`, `errors`."""
+"""Waiting: for all of some futures, for the first, for one after the other. May import: `_core`, `errors`."""
 
 from __future__ import annotations
 
@@ -135,7 +135,9 @@ def wait(fs: Any, timeout: float | str | None = None, return_when: str = "ALL_CO
     >>> done, not_done = wait(client.map(abs, [-1, 2]))
     """
     if return_when not in ("ALL_COMPLETED", "FIRST_COMPLETED"):
-        raise NotImplementedError(f"return_when= can be 'ALL_COMPLETED' or 'FIRST_COMPLETED', not {return_when!r}")
+        raise NotImplementedError(
+            f"return_when= can be 'ALL_COMPLETED' or 'FIRST_COMPLETED', not {return_when!r}"
+        )
     seconds = parse_seconds(timeout)
     futures = find_futures(fs)
     if not futures:
@@ -162,7 +164,9 @@ def raise_if_cancelled(client: Client, futures: Iterable[Future]) -> None:
             error = client._outcomes.cancelled_error(future)
             groups.setdefault(error.reason, []).append(error)
     if groups:
-        raise FuturesCancelledError([CancelledFuturesGroup(errors, reason) for reason, errors in groups.items()])
+        raise FuturesCancelledError(
+            [CancelledFuturesGroup(errors, reason) for reason, errors in groups.items()]
+        )
 
 
 class as_completed:
@@ -175,7 +179,7 @@ class as_completed:
     with_results : bool
         Give pairs of future and result.
     raise_errors : bool
-        With results: whether the exception of a task is raised. If not, the result of such a task is a tuple of type,
+        With results: whether the exception of a task is raised. If not, its result is a tuple of type,
         exception and traceback.
     timeout : number or str, optional
         Seconds from now on, or a text such as "1 minute"; then TimeoutError is raised.
@@ -296,7 +300,9 @@ class as_completed:
             return None
         remaining = self._deadline - _now()
         if remaining <= 0:
-            raise TimeoutError(f"as_completed timed out after {self._timeout:g} s; {len(self.futures)} are not done")
+            raise TimeoutError(
+                f"as_completed timed out after {self._timeout:g} s; {len(self.futures)} are not done"
+            )
         return remaining
 
     def __iter__(self) -> as_completed:

@@ -3,7 +3,7 @@
 Each execution thread takes ready tasks from the worker core, one after the other: it loads the function, decodes the
 arguments, calls, stores the result and appends a row to the open DONE frame. The event loop has no part in that. A
 thread that finds no task sends what has gathered and sleeps without the GIL. While there is more to do, rows are sent
-when the oldest is about a millisecond old: by the thread between two tasks, and by a timer of the loop during a long one.
+when the oldest is about a millisecond old: by the thread between two tasks, by a timer of the loop during a long one.
 
 May import: `fastdist._core`, `fastdist.protocol`, `fastdist.context`, `fastdist.errors`.
 """

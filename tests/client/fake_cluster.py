@@ -1,7 +1,6 @@
 """A cluster of one listener that is scheduler and worker in one, and computes every task when it hears of it.
 
-It speaks the client's side of docs/wire.md over an inproc connection, on the shared loop thread. May import: fastdist,
-tests.core.client.frames.
+It speaks docs/wire.md over an inproc connection, on the shared loop thread. May import: fastdist, tests.
 """
 
 from __future__ import annotations
@@ -139,7 +138,9 @@ class FakeCluster:
             self.errors[row.key] = self.errors[failed[0]]
             return
         if row.function is None:
-            self.errors[row.key] = reason_payload(Reason.UNKNOWN_KEY, f"there is no task {decode_key(row.key)!r}")
+            self.errors[row.key] = reason_payload(
+                Reason.UNKNOWN_KEY, f"there is no task {decode_key(row.key)!r}"
+            )
             return
         self.runs.append(row.key)
         try:
@@ -238,9 +239,10 @@ class FakeCluster:
 
         args, kwargs = decode_call(buffers[1], [])
         try:
-            status, payload = "OK", b"".join(results.dumps(load_function(buffers[0])(*args, **(kwargs or {}))))
+            status, payload = (
+                "OK",
+                b"".join(results.dumps(load_function(buffers[0])(*args, **(kwargs or {})))),
+            )
         except Exception as error:
             status, payload = "error", dump_failure(error)
         return {"results": [[self.scheduler_address, status, 0]]}, [payload]
-
-

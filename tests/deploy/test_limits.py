@@ -42,7 +42,7 @@ def test_a_reduction_over_three_times_the_memory_limit_completes_without_a_kill(
     level = blocks
     while len(level) > 1:
         level = [client.submit(join, *level[first : first + 4]) for first in range(0, len(level), 4)]
-    assert level[0].result(timeout=60)[0] == sum(range(240)) % 256
+    assert level[0].result(timeout=30)[0] == sum(range(240)) % 256
     assert pids(client) == before
 
 

@@ -20,6 +20,7 @@ cdef class TaskBatch:
     cdef object send
     cdef object is_new_function         # hash -> whether its pickle has to travel; asked under the lock
     cdef object lock                    # held while a frame is open
+    cdef object make_room
     cdef object encode_fallback         # for arguments that the compiled encoding does not know
     cdef uint64_t submission
     cdef uint64_t fifo_timeout

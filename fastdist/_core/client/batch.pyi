@@ -15,6 +15,7 @@ class TaskBatch:
         lock: Any,
         encode_fallback: Callable[[tuple[Any, ...], dict[str, Any], type], tuple[bytes, list[FutureSlot]]],
         is_new_function: Callable[[bytes], bool],
+        make_room: Callable[[], object] | None = None,
         submission: int = 0,
         fifo_timeout: int = 100_000,
         max_bytes: int = 8388608,

@@ -42,6 +42,8 @@ cdef class TaskBatch:
         `(args, kwargs, future_type) -> (payload, references)` for arguments that the compiled encoding does not know.
     is_new_function : callable
         `hash -> bool`: whether the scheduler still needs the pickle; called under the lock, once per function and frame.
+    make_room : callable, optional
+        Called before a frame is begun, without the lock: it may wait until there is room for another one.
     submission : int
         The number of the submission.
     fifo_timeout : int
@@ -51,14 +53,15 @@ cdef class TaskBatch:
     """
 
     def __cinit__(
-        self, FutureTable table not None, send, lock, encode_fallback, is_new_function, uint64_t submission=0,
-        uint64_t fifo_timeout=100_000, uint64_t max_bytes=8 << 20,
+        self, FutureTable table not None, send, lock, encode_fallback, is_new_function, make_room=None,
+        uint64_t submission=0, uint64_t fifo_timeout=100_000, uint64_t max_bytes=8 << 20,
     ):
         self.table = table
         self.send = send
         self.lock = lock
         self.encode_fallback = encode_fallback
         self.is_new_function = is_new_function
+        self.make_room = make_room
         self.submission = submission
         self.fifo_timeout = fifo_timeout
         self.max_bytes = max_bytes
@@ -276,6 +279,8 @@ cdef class TaskBatch:
         cdef size_t i
         if self.closed:
             raise ValueError("this batch is finished")
+        if self.make_room is not None and self.table.open_batch is None:
+            self.make_room()
         self.lock.acquire()
         try:
             if self.table.open_batch is not None:

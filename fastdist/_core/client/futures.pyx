@@ -15,6 +15,7 @@ from libcpp.vector cimport vector
 
 from fastdist._core.client.slots cimport (
     CHUNK_BITS,
+    NO_TYPE,
     SLOT_HAS_PAYLOAD,
     SLOT_INDEXED,
     SLOT_LIVE,

@@ -13,7 +13,7 @@ from libc.string cimport memcpy
 from libcpp.vector cimport vector
 
 from fastdist._core.codec.frames cimport (
-    DONE_FINISHED, DONE_MISSING, DONE_REPLICA, DONE_RESCHEDULE, DONE_RETRACT_REFUSED, DONE_RETRACTED, DONE_STARTED,
+    DONE_FINISHED, DONE_MISSING, DONE_REPLICA, DONE_RETRACT_REFUSED, DONE_RETRACTED, DONE_STARTED,
     ColumnReader,
 )
 from fastdist._core.worker.frames cimport FREE_COLUMNS, RUN_COLUMNS, RunColumns, read_pieces, read_run
@@ -23,6 +23,7 @@ from fastdist._core.worker.model cimport (
 from fastdist._core.worker.ready cimport Need
 
 from fastdist.errors import FrameError
+
 
 @cython.final
 cdef class WorkerCore(WorkerModel):
@@ -147,7 +148,7 @@ cdef class WorkerCore(WorkerModel):
     cdef void _fill(self, TaskRecord* record, RunColumns* columns, uint32_t row, double now) noexcept nogil:
         """Copy one row into a WAITING record, link its inputs, and see whether it is ready."""
         cdef uint32_t first = columns.input_ends[row]
-        cdef uint32_t place, i
+        cdef uint32_t i
         cdef Edge* edges
         record.attempt = columns.attempts[row]
         record.function_id = columns.functions[row]

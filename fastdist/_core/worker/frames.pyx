@@ -4,7 +4,7 @@ docs/wire.md says what the columns mean. May import: the codec.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from fastdist._core.codec.frames cimport ColumnReader
 

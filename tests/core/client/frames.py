@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +56,7 @@ def inline(value: Any) -> bytes:
 def cut(table: bytes, blob: bytes) -> list[bytes]:
     """The pieces of a blob column."""
     ends = struct.unpack(f"<{len(table) // 4}I", table)
-    return [blob[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    return [blob[start:end] for start, end in itertools.pairwise(ends)]
 
 
 @dataclass

@@ -40,7 +40,9 @@ class Harness:
         batch = self.batch(**kwargs)
         number = batch.add_function(HASH, b"pickle")
         names = iter(keys)
-        futures = batch.map([(i,) for i in range(len(keys))], len(keys), lambda args: next(names), fail, {}, number)
+        futures = batch.map(
+            [(i,) for i in range(len(keys))], len(keys), lambda args: next(names), fail, {}, number
+        )
         batch.finish()
         return futures
 
@@ -186,7 +188,9 @@ def test_rows_that_nobody_wants_get_no_slot(harness: Harness) -> None:
     batch = harness.batch()
     number = batch.add_function(HASH, b"")
     inner = batch.add_row(b"inner", number, (1,), None, Placeholder, [], flags=0, expected=2)
-    outer = batch.add_row(b"outer", number, (Placeholder(0),), None, Placeholder, [inner], flags=WANTED | INLINE)
+    outer = batch.add_row(
+        b"outer", number, (Placeholder(0),), None, Placeholder, [inner], flags=WANTED | INLINE
+    )
     future = batch.future(outer)
     batch.finish()
     rows = read_tasks(harness.frames[0]).rows

@@ -38,7 +38,12 @@ def test_a_state_frame_fills_the_slots(table: FutureTable) -> None:
 
 def test_gather_gives_what_is_here_and_the_places_of_the_rest(table: FutureTable) -> None:
     futures = make(table, 4)
-    rows = [(1, FINISHED, inline(10)), (2, FINISHED, b""), (3, ERRED, b"x"), (4, FINISHED, inline(list(range(50))))]
+    rows = [
+        (1, FINISHED, inline(10)),
+        (2, FINISHED, b""),
+        (3, ERRED, b"x"),
+        (4, FINISHED, inline(list(range(50)))),
+    ]
     table.on_state(state_frame(*rows))
     values, missing = table.gather(futures)
     assert missing == [1, 2]

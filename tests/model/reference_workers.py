@@ -1,0 +1,231 @@
+"""The reference model, continued: what workers do, and what is sent.
+
+May import: tests.model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastdist._core.codec.frames import DoneStatus
+from fastdist._core.keys.canonical import decode_key
+from fastdist._core.scheduler.reasons import Reason, reason_payload
+from tests.core.scheduler.frames import DoneRow
+from tests.model.records import Options, Prefix, State, Task, Worker
+from tests.model.reference import Reference, Refused, as_float32
+
+
+class FullReference(Reference):
+    """The whole model."""
+
+    # -- workers --------------------------------------------------------------------------------------
+
+    def on_worker(self, address: str, nthreads: int, nanny: bool, resources: dict[str, float]) -> int:
+        """A worker comes."""
+        worker = Worker(len(self.universe.workers), address, nthreads, dict(resources))
+        self.universe.workers.append(worker)
+        worker.weigh()
+        self.try_unplaced()
+        return worker.number
+
+    def on_options(self, number: int, options: Options) -> None:
+        """Options for the next frame."""
+        self.universe.options[number] = options
+
+    def on_candidates(self, options: Options, workers: Sequence[int]) -> None:
+        """The workers that options allow."""
+        options.candidates = [self.universe.workers[number] for number in workers]
+        self.try_unplaced()
+
+    def try_unplaced(self) -> None:
+        """NO_WORKER -> READY."""
+        for task in self.universe.no_worker:
+            if task.alive and task.state is State.NO_WORKER:
+                task.state = State.READY
+                self.universe.became_ready.append(task)
+        self.universe.no_worker.clear()
+
+    def on_worker_status(self, number: int, running: bool) -> None:
+        """A worker pauses or resumes."""
+        worker = self.universe.workers[number]
+        if worker.running == running or not worker.alive:
+            return
+        worker.running = running
+        worker.weigh()
+        if running:
+            self.try_unplaced()
+            return
+        self.queue.give_back(worker)
+        for task in reversed(worker.processing):
+            if not (task.asked_back or task.started):
+                self.ask_back(task)
+
+    def on_worker_lost(self, number: int, blamed: bool, how: str) -> None:
+        """A worker dies."""
+        worker = self.universe.workers[number]
+        if not worker.alive:
+            return
+        executing: list[Task] = []
+        if blamed:
+            may_run = [task for task in worker.processing if not task.ahead]
+            executing = sorted(may_run, key=lambda task: not task.started)[: worker.nthreads]
+        attempts = [(task, task.attempt) for task in executing]
+        worker.alive = worker.running = False
+        self.queue.give_back(worker)
+        while worker.processing:
+            self.back(worker.processing[0], tell_worker=False)
+        held = [task for task in self.tasks.values() if worker in task.holders]
+        for task in sorted(held, key=lambda task: task.id & 0xFFFFFFFF):
+            task.holders.remove(worker)
+            if not task.holders:
+                self.lose_data(task)
+        self.blame(worker.address, attempts, how)
+        self.tidy()
+
+    def on_death_report(self, address: str, executing: Sequence[tuple[Task, int]], how: str) -> None:
+        """A nanny explains a death."""
+        self.blame(address, executing, how)
+        self.tidy()
+
+    def blame(self, address: str, executing: Sequence[tuple[Task, int]], how: str) -> None:
+        """Count a death against tasks."""
+        allowed = self.universe.settings["allowed_failures"]
+        for task, attempt in executing:
+            if not task.alive or not task.is_needed or attempt > task.attempt:
+                continue
+            task.suspicious += 1
+            if task.suspicious > allowed:
+                key = str(decode_key(task.key))
+                message = f"task {key!r} was executing on {task.suspicious} workers that died, the last one at"
+                message += f" {address} ({how}); it is not tried again"
+                fields = {"attempts": task.suspicious, "allowed_failures": int(allowed)}
+                payload = reason_payload(Reason.KILLED_WORKER, message, key=key, worker=address, **fields)
+                self.fail(task, payload)
+
+    def on_done(
+        self, number: int, rows: Sequence[tuple[Task | None, DoneRow]], new_types: Sequence[str], same_epoch: bool
+    ) -> None:
+        """A DONE frame; rows come with the task that the id means, if it means one."""
+        worker = self.universe.workers[number]
+        if not worker.alive:
+            return
+        if not same_epoch:
+            self.universe.stale += len(rows)
+            return
+        n_types = len(worker.types) + len(new_types)
+        for _, row in rows:
+            if row.status > DoneStatus.DONE_STARTED or (row.status == 0 and row.type >= n_types):
+                raise Refused("an unknown status or type")
+        worker.types += new_types
+        measured: dict[Prefix, list[tuple[float, int]]] = {}
+        for task, row in rows:
+            self.take_done(worker, task if task and task.alive else None, row, measured)
+        for prefix, values in measured.items():
+            seconds = sum(value for value, _ in values) / len(values)
+            nbytes = float(sum(size for _, size in values)) / len(values)
+            seconds = seconds if 0 <= seconds < 1e9 else 0.0
+            prefix.duration = seconds if prefix.duration < 0 else (prefix.duration + seconds) / 2
+            prefix.nbytes = nbytes if prefix.nbytes < 0 else (prefix.nbytes + nbytes) / 2
+        worker.weigh()
+        self.tidy()
+
+    def take_done(self, worker: Worker, task: Task | None, row: DoneRow, measured: dict[Prefix, list]) -> None:
+        """One row."""
+        if row.status == DoneStatus.DONE_REPLICA:
+            self.take_replica(worker, task, row)
+        elif row.status == DoneStatus.DONE_MISSING:
+            self.take_missing(task, row)
+        elif task is None or task.worker is not worker or task.attempt != row.attempt:
+            self.universe.stale += 1
+            if row.status == DoneStatus.DONE_FINISHED and not self.has_use(worker, task):
+                self.tell_free(worker, task or row.id)
+        elif row.status in (DoneStatus.DONE_FINISHED, DoneStatus.DONE_ERRED):
+            self.take_outcome(worker, task, row, measured)
+        elif row.status == DoneStatus.DONE_STARTED:
+            task.started = True
+        elif row.status == DoneStatus.DONE_RETRACT_REFUSED:
+            task.started, task.asked_back = True, False
+        else:
+            self.back(task, tell_worker=row.status == DoneStatus.DONE_RESCHEDULE)
+
+    @staticmethod
+    def has_use(worker: Worker, task: Task | None) -> bool:
+        """Whether FREE would hurt."""
+        return task is not None and (worker in task.holders or task.worker is worker)
+
+    def take_outcome(self, worker: Worker, task: Task, row: DoneRow, measured: dict[Prefix, list]) -> None:
+        """FINISHED or ERRED of the current attempt."""
+        if task.ahead and task.waiting_on:
+            self.universe.stale += 1
+            self.back(task, tell_worker=True)
+        elif row.status == DoneStatus.DONE_FINISHED:
+            measured.setdefault(task.prefix, []).append((as_float32(row.seconds), row.nbytes))
+            self.finish(task, worker, row.nbytes, worker.types[row.type], row.payload)
+        elif task.retries:
+            task.retries -= 1
+            self.back(task, tell_worker=True)
+        else:
+            self.fail(task, row.payload)
+
+    def take_replica(self, worker: Worker, task: Task | None, row: DoneRow) -> None:
+        """The worker holds a copy."""
+        if task is not None and task.state is State.MEMORY:
+            task.hold(worker)
+        elif task is not None and task.state is State.SCATTERING:
+            self.finish(task, worker, row.nbytes, "", b"")
+        else:
+            self.universe.stale += 1
+            if not self.has_use(worker, task):
+                self.tell_free(worker, task or row.id)
+
+    def take_missing(self, task: Task | None, row: DoneRow) -> None:
+        """A holder has not what it should have."""
+        if task is None or task.state is not State.MEMORY or row.nbytes >= len(self.universe.workers):
+            return
+        holder = self.universe.workers[row.nbytes]
+        if holder in task.holders:
+            task.holders.remove(holder)
+            self.tell_free(holder, task)
+            if not task.holders:
+                self.lose_data(task)
+
+    # -- commands -------------------------------------------------------------------------------------
+
+    def act(self) -> dict[tuple[str, int], object]:
+        """Decide; what each peer is sent, in a form that hides what has no meaning."""
+        for worker in self.universe.dirty:
+            worker.weigh()
+        self.policy.place()
+        self.policy.balance()
+        answer: dict[tuple[str, int], object] = {}
+        for worker in self.universe.workers:
+            if worker.alive:
+                if worker.frees or worker.freed_functions:
+                    ids = [task.id if isinstance(task, Task) else task for task in worker.frees]
+                    answer["free", worker.number] = sorted(ids), sorted(worker.freed_functions)
+                if worker.rows:
+                    rows = [self.plain(row) for row in worker.rows]
+                    new = worker.new_functions, worker.new_options, worker.new_addresses
+                    answer["run", worker.number] = rows, *map(sorted, new)
+                if worker.retracts:
+                    answer["retract", worker.number] = [(task.id, n) for task, n in worker.retracts]
+            for waiting in (worker.frees, worker.freed_functions, worker.rows, worker.retracts):
+                waiting.clear()
+            for table in (worker.new_functions, worker.new_options, worker.new_addresses):
+                table.clear()
+            worker.dirty = False
+        self.universe.dirty.clear()
+        for client in self.universe.clients:
+            if client.rows:
+                answer["state", client.number] = sorted(client.rows, key=lambda row: row[0])
+            client.rows = []
+        return answer
+
+    @staticmethod
+    def plain(row: tuple) -> tuple:
+        """A RUN row without objects."""
+        task, attempt, priority, inputs, inline, ahead, option = row
+        needs = [(needed.id, nbytes, holders) for needed, nbytes, holders in inputs]
+        return (
+            task.id, attempt, task.function, priority, task.rank, task.key, task.arguments, needs, inline, ahead, option
+        )
