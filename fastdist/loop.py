@@ -52,8 +52,8 @@ def new_event_loop(use_uvloop: bool | None = None) -> asyncio.AbstractEventLoop:
 class LoopThread:
     """A daemon thread that runs an event loop, shared by its users.
 
-    `LoopThread.acquire()` gives the process-wide one and counts the user, `release()` gives it back; the thread
-    ends with its last user. In the child of a fork it is inert: `run` raises RuntimeError, `call_soon` returns
+    `LoopThread.acquire()` gives the one of this process and counts the user, `release()` gives it back; it
+    ends with its last user. In the child of a fork it is inert: `run` raises RuntimeError, `call_soon` gives
     False.
 
     Examples

@@ -130,7 +130,7 @@ class SchedulerConnection:
         self.send(FrameKind.TASKS, body)
 
     def make_room(self) -> None:
-        """Wait while the scheduler does not read what was sent; on the event loop frames are queued instead."""
+        """Wait while the scheduler does not read; on the event loop frames are queued instead."""
         peer, loop = self._peer, self._loop
         if peer is None or loop is None or self._on_loop():
             return
@@ -238,10 +238,14 @@ class SchedulerConnection:
                 self._release_pause = min(2 * self._release_pause, LONGEST_RELEASE_PAUSE)
         except ClosedClientError:
             return
-        self._timers["release"] = asyncio.get_running_loop().call_later(self._release_pause, self._release_soon)
+        self._timers["release"] = asyncio.get_running_loop().call_later(
+            self._release_pause, self._release_soon
+        )
 
     def _beat_later(self) -> None:
-        self._timers["heartbeat"] = asyncio.get_running_loop().call_later(self._heartbeat_interval, self._beat)
+        self._timers["heartbeat"] = asyncio.get_running_loop().call_later(
+            self._heartbeat_interval, self._beat
+        )
 
     def _beat(self) -> None:
         peer = self._peer

@@ -111,7 +111,7 @@ class Scatterer:
         sizes = [size_of(value) for value in values] if in_process else [len(payload) for payload in payloads]
         lock = self._connection.submitter.lock
         # A thread that holds it may wait for this very loop: never block on it.
-        while not lock.acquire(blocking=False):
+        while not lock.acquire(blocking=False):  # noqa: ASYNC110
             await asyncio.sleep(LOCK_PAUSE)
         try:
             first_id, made = self._table.add_keys(keys)

@@ -144,6 +144,11 @@ class LocalCluster(Cluster):
         """The secret that clients and workers of this cluster show."""
         return self._token
 
+    @property
+    def scheduler_info(self) -> dict[str, Any]:
+        """What the scheduler says of itself and its workers; empty before the cluster is started."""
+        return {} if self.scheduler is None else self.scheduler.identity()
+
     def __repr__(self) -> str:
         count = len(self.workers)
         memory = "" if self._memory_limit is None else f", memory={_format_bytes(count * self._memory_limit)}"

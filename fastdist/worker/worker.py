@@ -244,6 +244,7 @@ class Worker:
             measure=sizeof,
             worker=self,
             by_reference=comm.in_process,
+            inline_limit=config.get("scheduler.inline-limit"),
             page=self._page,
         )
         self.transfer = Transfer(self.core, self.execution, self.store, self._pool, self._offload, sizeof)

@@ -40,6 +40,7 @@ def test_workers_are_processes_that_are_registered_and_gone_after_close() -> Non
         assert len(children() - before) == 2
         assert registered(cluster) == 2
         assert sorted(cluster.workers) == [0, 1]
+        assert len(cluster.scheduler_info["workers"]) == 2
         assert all(isinstance(worker, Nanny) for worker in cluster.workers.values())
         assert cluster.scheduler_address.startswith("tcp://127.0.0.1:")
         assert f"'{cluster.scheduler_address}', workers=2, threads=2, memory=" in repr(cluster)

@@ -200,6 +200,28 @@ def test_after_ctrl_c(start: Start, block: str) -> None:
     assert program.process.returncode == -signal.SIGINT
 
 
+@pytest.mark.parametrize("delay", [0.0, 0.03, 0.06, 0.1, 0.15, 0.2])
+def test_after_ctrl_c_while_the_cluster_starts(start: Start, delay: float) -> None:
+    program = start(
+        """
+        from fastdist.deploy import LocalCluster
+        print(flush=True)
+        print("ready", flush=True)
+        cluster = LocalCluster(n_workers=2, threads_per_worker=1)
+        import time
+        time.sleep(60)
+        """
+    )
+    program.wait_until_ready()
+    time.sleep(delay)
+    children = psutil.Process(program.process.pid).children()
+    os.killpg(program.process.pid, signal.SIGINT)
+    errors = program.end()
+    assert errors.endswith("KeyboardInterrupt\n")
+    assert errors.count("Traceback") == 1
+    assert not [child for child in children if runs(child)]
+
+
 def test_after_ctrl_c_that_the_program_catches(start: Start) -> None:
     waiting = "with client:\n    try:\n        time.sleep(60)\n    except KeyboardInterrupt:\n        pass\n"
     program = start(START + "print('ready', flush=True)\n" + waiting)

@@ -12,12 +12,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 
-from fastdist._core.codec.frames import DoneStatus, TaskStatus
+from fastdist._core.codec.frames import TaskStatus
 from fastdist._core.keys.canonical import decode_key, encode_key
 from fastdist._core.scheduler.reasons import Reason, reason_payload
-from tests.core.scheduler.frames import DoneRow, TaskRow
+from tests.core.scheduler.frames import TaskRow
 from tests.model.policy import MAX_AHEAD_INPUTS, Policy, Queue
-from tests.model.records import Client, Options, Prefix, State, Task, Universe, Worker
+from tests.model.records import Client, Options, State, Task, Universe, Worker
 
 DEFAULTS = {
     "unknown_duration": 0.5,
@@ -57,7 +57,9 @@ class Reference:
 
     # -- telling --------------------------------------------------------------------------------------
 
-    def tell(self, client: Client, id: int, task: Task | None, status: TaskStatus, payload: bytes = b"") -> None:
+    def tell(
+        self, client: Client, id: int, task: Task | None, status: TaskStatus, payload: bytes = b""
+    ) -> None:
         """One STATE row."""
         finished = task is not None and status == TaskStatus.STATUS_FINISHED
         if finished and not client.inline:
@@ -174,7 +176,9 @@ class Reference:
     def lost_payload(task: Task) -> bytes:
         """Why data that cannot be computed is gone."""
         key = str(decode_key(task.key))
-        message = f"the data of {key!r} was lost with the last worker that held it, and there is no task that could"
+        message = (
+            f"the data of {key!r} was lost with the last worker that held it, and there is no task that could"
+        )
         message += " compute it again; scatter it again"
         return reason_payload(Reason.LOST_DATA, message, key=key)
 
@@ -327,7 +331,9 @@ class Reference:
         """Whether small results may travel to a client."""
         self.universe.clients[number].inline = allowed
 
-    def check_tasks(self, client: Client, first_id: int, rows: Sequence[TaskRow], known: Iterable[bytes]) -> None:
+    def check_tasks(
+        self, client: Client, first_id: int, rows: Sequence[TaskRow], known: Iterable[bytes]
+    ) -> None:
         """Raise Refused for a frame that no honest client sends."""
         sent = {row.function for row in rows if row.function is not None}
         if first_id < client.next_id or first_id == 0:
@@ -383,7 +389,9 @@ class Reference:
         task = self.tasks.get(row.key)
         if task is None and row.function is None:
             key = str(decode_key(row.key))
-            message = f"there is no task {key!r} on the scheduler: it was never submitted, or it was released by"
+            message = (
+                f"there is no task {key!r} on the scheduler: it was never submitted, or it was released by"
+            )
             message += " everyone who wanted it"
             payload = reason_payload(Reason.UNKNOWN_KEY, message, key=key)
             self.tell(client, id, None, TaskStatus.STATUS_LOST, payload)
@@ -392,7 +400,9 @@ class Reference:
             asked = options[row.option - 1] if row.option else None
             rank = client.submission << 32 | (id if row.order is None else row.order)
             prefix = self.universe.prefix(row.key)
-            task = Task(row.key, row.function, row.arguments, asked, rank, prefix, asked.retries if asked else 0)
+            task = Task(
+                row.key, row.function, row.arguments, asked, rank, prefix, asked.retries if asked else 0
+            )
             self.tasks[row.key] = task
             if all(need in client.ids for need in row.needs):
                 task.needs = [client.ids[need] for need in row.needs]

@@ -5,6 +5,8 @@ May import: tests.model.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Sequence
 
 from fastdist._core.codec.frames import DoneStatus
@@ -96,14 +98,20 @@ class FullReference(Reference):
             task.suspicious += 1
             if task.suspicious > allowed:
                 key = str(decode_key(task.key))
-                message = f"task {key!r} was executing on {task.suspicious} workers that died, the last one at"
+                message = (
+                    f"task {key!r} was executing on {task.suspicious} workers that died, the last one at"
+                )
                 message += f" {address} ({how}); it is not tried again"
                 fields = {"attempts": task.suspicious, "allowed_failures": int(allowed)}
                 payload = reason_payload(Reason.KILLED_WORKER, message, key=key, worker=address, **fields)
                 self.fail(task, payload)
 
     def on_done(
-        self, number: int, rows: Sequence[tuple[Task | None, DoneRow]], new_types: Sequence[str], same_epoch: bool
+        self,
+        number: int,
+        rows: Sequence[tuple[Task | None, DoneRow]],
+        new_types: Sequence[str],
+        same_epoch: bool,
     ) -> None:
         """A DONE frame; rows come with the task that the id means, if it means one."""
         worker = self.universe.workers[number]
@@ -121,7 +129,8 @@ class FullReference(Reference):
         for task, row in rows:
             self.take_done(worker, task if task and task.alive else None, row, measured)
         for prefix, values in measured.items():
-            seconds = sum(value for value, _ in values) / len(values)
+            # Not `sum`, which is more exact than the core on newer Pythons.
+            seconds = functools.reduce(operator.add, (value for value, _ in values), 0.0) / len(values)
             nbytes = float(sum(size for _, size in values)) / len(values)
             seconds = seconds if 0 <= seconds < 1e9 else 0.0
             prefix.duration = seconds if prefix.duration < 0 else (prefix.duration + seconds) / 2
@@ -129,7 +138,9 @@ class FullReference(Reference):
         worker.weigh()
         self.tidy()
 
-    def take_done(self, worker: Worker, task: Task | None, row: DoneRow, measured: dict[Prefix, list]) -> None:
+    def take_done(
+        self, worker: Worker, task: Task | None, row: DoneRow, measured: dict[Prefix, list]
+    ) -> None:
         """One row."""
         if row.status == DoneStatus.DONE_REPLICA:
             self.take_replica(worker, task, row)
@@ -227,5 +238,15 @@ class FullReference(Reference):
         task, attempt, priority, inputs, inline, ahead, option = row
         needs = [(needed.id, nbytes, holders) for needed, nbytes, holders in inputs]
         return (
-            task.id, attempt, task.function, priority, task.rank, task.key, task.arguments, needs, inline, ahead, option
+            task.id,
+            attempt,
+            task.function,
+            priority,
+            task.rank,
+            task.key,
+            task.arguments,
+            needs,
+            inline,
+            ahead,
+            option,
         )

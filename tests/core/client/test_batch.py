@@ -48,7 +48,13 @@ class Harness:
 
     def is_unlocked(self) -> bool:
         taken: list[bool] = []
-        thread = threading.Thread(target=lambda: taken.append(self.lock.acquire(blocking=False)))
+
+        def take() -> None:
+            taken.append(self.lock.acquire(blocking=False))
+            if taken[0]:
+                self.lock.release()
+
+        thread = threading.Thread(target=take)
         thread.start()
         thread.join()
         return taken[0]
@@ -233,6 +239,12 @@ def test_a_failing_send_unlocks(harness: Harness) -> None:
     batch.abort()
     assert harness.is_unlocked()
     assert harness.table.open_batch is None
+
+
+def test_room_is_made_before_each_frame_and_without_the_lock(harness: Harness) -> None:
+    free: list[bool] = []
+    harness.map([b"%d" % i for i in range(20_001)], make_room=lambda: free.append(harness.is_unlocked()))
+    assert free == [True, True, True]
 
 
 def test_submitting_while_pickling_keeps_dependencies_in_order(harness: Harness) -> None:
