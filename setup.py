@@ -12,6 +12,7 @@ translated file, and a change of flags, compiler or directives makes all of it o
 
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -72,6 +73,16 @@ def flags_file(flags: list[str]) -> Path:
     return path
 
 
+def forget_old_translations() -> None:
+    """Start anew after a change of Cython or its directives, which time stamps do not show."""
+    path = BUILD / "translation.txt"
+    wanted = repr((DIRECTIVES, Cython.__version__))
+    if not path.exists() or path.read_text() != wanted:
+        shutil.rmtree(BUILD / "cython", ignore_errors=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(wanted)
+
+
 def find_extensions() -> list[Extension]:
     """One C++ extension for every `.pyx` below the package."""
     flags = OPTIMISE + [flag for flag in WISHED_FLAGS if compiler_accepts(flag)]
@@ -97,6 +108,7 @@ def find_extensions() -> list[Extension]:
 
 def translate(extensions: list[Extension]) -> list[Extension]:
     """Turn the Cython sources that changed into C++."""
+    forget_old_translations()
     if sys.platform.startswith("linux"):
         # Cython's helpers must not run this file again, as every other way to start them would.
         multiprocessing.set_start_method("fork", force=True)

@@ -188,10 +188,13 @@ class LocalCluster(Cluster):
             if isinstance(worker, Nanny):
                 worker.scheduler_address = self.scheduler.address
         starting = [asyncio.ensure_future(_start_one(worker)) for worker in new.values()]
-        if starting:
-            await asyncio.wait(starting)
-        for task in starting:
-            task.result()
+        try:
+            await asyncio.gather(*starting)
+        except BaseException:
+            for task in starting:
+                task.cancel()
+            await asyncio.gather(*starting, return_exceptions=True)
+            raise
 
     async def _close(self, timeout: float) -> None:
         reason = f"cluster {self.name} was closed"
@@ -247,10 +250,13 @@ class LocalCluster(Cluster):
         )
 
     def _new_worker(self, name: int) -> Any:
-        from fastdist.worker.worker import Worker
+        from fastdist.nanny.launch import import_name
+        from fastdist.worker.process import load_class
 
         assert self.scheduler is not None
-        worker_class = self._worker_class or Worker
+        worker_class = self._worker_class
+        if not isinstance(worker_class, type):
+            worker_class = load_class(import_name(worker_class))
         return worker_class(
             self.scheduler.address,
             name=name,

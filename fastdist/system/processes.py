@@ -115,8 +115,10 @@ class ChildProcess:
         descriptor = _open_process(self.pid)
         if descriptor < 0:
             threading.Thread(
-                target=_wait_in_thread, args=(self.pid, loop, ended), name=f"fastdist-wait-{self.pid}",
-                daemon=True
+                target=_wait_in_thread,
+                args=(self.pid, loop, ended),
+                name=f"fastdist-wait-{self.pid}",
+                daemon=True,
             ).start()
             return
 

@@ -30,6 +30,8 @@ logger = logging.getLogger("fastdist.worker.memory")
 COLLECTION_PAUSE = 10.0
 #: Seconds between two warnings that execution pauses.
 WARNING_PAUSE = 30.0
+#: How much of an earlier need of unmanaged memory counts after one more look at the process.
+UNMANAGED_DECAY = 0.9
 #: Fraction of the memory limit that results may always use, however much the rest of the process takes.
 MIN_TARGET = 0.1
 
@@ -165,6 +167,7 @@ class MemoryManager:
         self._stopped = False
         self._next_collection = 0.0
         self._next_warning = 0.0
+        self._unmanaged = 0.0
         self._timer: asyncio.TimerHandle | None = None
         if memory_limit is not None and self.thresholds.target is not None and store.target is None:
             store.target = int(memory_limit * self.thresholds.target)
@@ -211,8 +214,10 @@ class MemoryManager:
             return
         allowed = target * self.memory_limit
         if spill is not None:
-            unmanaged = max(0, used - self.store.memory_bytes)
-            allowed = min(allowed, max(MIN_TARGET * self.memory_limit, spill * self.memory_limit - unmanaged))
+            # What was needed a moment ago for inputs on their way and for copies will be needed again.
+            self._unmanaged = max(used - self.store.memory_bytes, self._unmanaged * UNMANAGED_DECAY)
+            rest = spill * self.memory_limit - self._unmanaged
+            allowed = min(allowed, max(MIN_TARGET * self.memory_limit, rest))
         self.store.target = int(allowed)
 
     def spill(self) -> int:

@@ -24,10 +24,11 @@ import os
 import socket
 import types
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 from fastdist import config as settings
 from fastdist.system.channel import Channel, Message, receive
+from fastdist.system.scratch import remove_folder
 from fastdist.system.signals import on_termination
 
 #: Class of the worker, when the configuration names no other.
@@ -57,7 +58,26 @@ def main(arguments: list[str]) -> int:
         return 0
     _prepare(config)
     with control:
-        return _run(_serve(config, control))
+        code = _run(_serve(config, control))
+        if _is_orphan(control, parent=int(arguments[1])):
+            # This end overtook the native watch, which would have removed it.
+            remove_folder(config["scratch"])
+    return code
+
+
+def _is_orphan(control: socket.socket, parent: int) -> bool:
+    """Whether the parent is gone; its sockets close a moment before its children get another parent."""
+    if os.getppid() != parent:
+        return True
+    control.setblocking(False)
+    try:
+        while control.recv(65536):
+            pass
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _run(coroutine: Coroutine[Any, Any, int]) -> int:
@@ -159,7 +179,7 @@ def load_class(name: str | None) -> Callable[..., Any]:
     found: Any = importlib.import_module(module)
     for part in attribute.split("."):
         found = getattr(found, part)
-    return found  # type: ignore[no-any-return]
+    return cast("Callable[..., Any]", found)
 
 
 def _describe(error: BaseException) -> str:

@@ -188,8 +188,10 @@ class Transfer:
                 sizes.append(self._measure(value))
                 continue
             nbytes, type_number = self._store(task_id, value)
-            self.core.on_put(task_id, key, nbytes, type_number)
+            self.core.on_put(task_id, key, nbytes, type_number, time.monotonic())
             sizes.append(nbytes)
+        # No task may ever run here that would report this along with its own result.
+        self.execution.flush()
         return {"sizes": sizes}
 
     async def close(self) -> None:

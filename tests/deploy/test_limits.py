@@ -19,7 +19,7 @@ MEGABYTE = 1_000_000
 @pytest.fixture
 def client() -> Iterator[Client]:
     with Client(
-        n_workers=2, threads_per_worker=1, memory_limit=200 * MEGABYTE, silence_logs=logging.CRITICAL
+        n_workers=2, threads_per_worker=1, memory_limit=300 * MEGABYTE, silence_logs=logging.CRITICAL
     ) as client:
         yield client
 
@@ -29,20 +29,20 @@ def pids(client: Client) -> list[int]:
 
 
 def block(number: int) -> bytes:
-    return bytes([number]) * (5 * MEGABYTE)
+    return bytes([number]) * (4 * MEGABYTE)
 
 
 def join(*blocks: bytes) -> bytes:
-    return bytes(sum(block[0] for block in blocks) % 256 for _ in range(1)) * (5 * MEGABYTE)
+    return bytes(sum(block[0] for block in blocks) % 256 for _ in range(1)) * (4 * MEGABYTE)
 
 
 def test_a_reduction_over_three_times_the_memory_limit_completes_without_a_kill(client: Client) -> None:
     before = pids(client)
-    blocks = client.map(block, range(240))
+    blocks = client.map(block, [number % 256 for number in range(450)], pure=False)
     level = blocks
     while len(level) > 1:
         level = [client.submit(join, *level[first : first + 4]) for first in range(0, len(level), 4)]
-    assert level[0].result(timeout=30)[0] == sum(range(240)) % 256
+    assert level[0].result(timeout=60)[0] == sum(number % 256 for number in range(450)) % 256
     assert pids(client) == before
 
 
@@ -56,7 +56,7 @@ def test_a_task_that_kills_its_worker_fails_and_others_do_not(client: Client) ->
 
 def test_a_task_that_takes_too_much_memory_is_named_with_the_reason(client: Client) -> None:
     def hog() -> None:
-        content = b"x" * (400 * MEGABYTE)
+        content = b"x" * (600 * MEGABYTE)
         time.sleep(20)
         del content
 

@@ -1,6 +1,7 @@
-"""The reference model's decisions: queue, placement, lookahead, balance - the core's policies in their simplest form.
+"""The reference model's decisions: queue, placement, lookahead and balance in their simplest form.
 
-They are copied exactly, ties included, with one bound: balance looks at all workers, so at most 16 of them may run.
+The core's policies are copied exactly, ties included, with one bound: balance looks at all workers, where the core
+takes a sample of 16.
 May import: tests.model.records.
 """
 

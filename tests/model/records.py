@@ -1,7 +1,7 @@
 """What the reference model knows: tasks, workers and clients as plain objects, counters counted when asked.
 
-No slots, no ids, no lists of waiters: where the core keeps a counter, this module counts. May import: the standard
-library, fastdist._core.keys (for the prefix of a key).
+No slots, no lists of waiters: where the core keeps a counter, this module counts.
+May import: the standard library, fastdist._core.keys (for the prefix of a key).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A reference model of the scheduler core: the same events in, the same commands out, written to be read.
 
-Tasks are objects in dictionaries; what the core counts, the model counts again each time; what the core keeps lists of
-to find quickly, the model searches. States, counters, fencing and frees are exact, and so are the decisions of
-`tests.model.policy`. What has no meaning is not modelled: slots, numbers of functions and options, the order of rows
-about different tasks in FREE and STATE frames.
+Tasks are objects in dictionaries; what the core counts, the model counts again each time; what the core keeps
+lists of to find quickly, the model searches. States, counters, fencing and frees are exact, and so are the decisions
+of `tests.model.policy`. What has no meaning is not modelled: slots, numbers of functions and options, the order of
+rows about different tasks in FREE and STATE frames.
 May import: tests.model.records, tests.model.policy, the row types of tests.core.scheduler.frames.
 """
 

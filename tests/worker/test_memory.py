@@ -112,10 +112,13 @@ def test_below_the_spill_threshold_nothing_is_spilled(tmp_path: Path) -> None:
 
 def test_the_store_keeps_less_where_the_rest_of_the_process_needs_much(tmp_path: Path) -> None:
     process = Process(tmp_path)
-    for extra, target in ((50, 600), (300, 400), (680, 100), (5000, 100), (0, 600)):
+    for extra, target in ((50, 600), (300, 400), (0, 430), (680, 100), (5000, 100), (0, 100)):
         process.extra = extra
         process.manager.on_tick()
         assert process.store.target == target
+    for _ in range(50):
+        process.manager.on_tick()
+    assert process.store.target == 600
     process.manager.stop()
 
 

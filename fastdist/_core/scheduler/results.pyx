@@ -169,7 +169,10 @@ cdef int take_replica(Model model, WorkerRecord worker, Task* task, Row* row) ex
     if task != NULL and task.state == MEMORY:
         return model.add_holder(task, worker.number)
     if task != NULL and task.state == SCATTERING:
-        return scattering_to_memory(model, <uint32_t>row.id, worker.number, row.nbytes)
+        return scattering_to_memory(
+            model, <uint32_t>row.id, worker.number, row.nbytes,
+            worker.types[row.type] if row.type < worker.types.size() else 0
+        )
     model.stale_results += 1
     if not has_use_for(model, task, worker):
         tell_free(model, worker, row.id)

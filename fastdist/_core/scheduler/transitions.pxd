@@ -8,7 +8,7 @@ cdef int ready_to_processing(Model model, uint32_t slot, WorkerRecord worker, bi
 cdef int processing_to_needed(Model model, uint32_t slot, bint tell_worker) except -1
 cdef int processing_to_memory(Model model, uint32_t slot, uint64_t nbytes, uint32_t type, const uint8_t* inline_bytes,
                               uint32_t inline_length) except -1
-cdef int scattering_to_memory(Model model, uint32_t slot, uint32_t worker, uint64_t nbytes) except -1
+cdef int scattering_to_memory(Model model, uint32_t slot, uint32_t worker, uint64_t nbytes, uint32_t type) except -1
 cdef int any_to_erred(Model model, uint32_t slot, const uint8_t* payload, uint32_t length) except -1
 cdef int memory_to_lost(Model model, uint32_t slot) except -1
 cdef int release_unneeded(Model model) except -1

@@ -39,10 +39,12 @@ from fastdist._core.scheduler.model cimport (
 
 from fastdist._core.scheduler.reasons import Reason, reason_payload
 
-# The legal edges, as (start, finish): the source of the state diagram and of the checks in the tests.
+# The legal edges, as (start, finish): the source of the state diagram and of the checks in the tests. A record is made
+# RELEASED; it is forgotten when it is RELEASED or SCATTERING, nobody wants it and nothing depends on it.
 LEGAL = (
     ("released", "waiting"),
     ("released", "ready"),
+    ("released", "scattering"),
     ("released", "erred"),
     ("waiting", "ready"),
     ("waiting", "processing"),
@@ -63,13 +65,8 @@ LEGAL = (
     ("processing", "released"),
     ("processing", "erred"),
     ("memory", "released"),
-    ("memory", "waiting"),
-    ("memory", "ready"),
-    ("memory", "erred"),
     ("erred", "released"),
     ("scattering", "memory"),
-    ("scattering", "released"),
-    ("scattering", "erred"),
 )
 
 
@@ -459,10 +456,11 @@ cdef int tell_dependents(Model model, Task* task) except -1:
     return 0
 
 
-cdef int scattering_to_memory(Model model, uint32_t slot, uint32_t worker, uint64_t nbytes) except -1:
+cdef int scattering_to_memory(Model model, uint32_t slot, uint32_t worker, uint64_t nbytes, uint32_t type) except -1:
     """SCATTERING -> MEMORY: the first worker has stored what a client sent."""
     cdef Task* task = model.task(slot)
     task.nbytes = nbytes
+    task.type = type
     model.set_state(task, MEMORY)
     model.add_holder(task, worker)
     tell_dependents(model, task)

@@ -368,7 +368,7 @@ cdef class WorkerCore(WorkerModel):
                 self.release(record, now)
             self.gate.unlock()
 
-    def on_put(self, uint64_t task_id, bytes key, uint64_t nbytes, uint32_t type_number) -> bool:
+    def on_put(self, uint64_t task_id, bytes key, uint64_t nbytes, uint32_t type_number, double now) -> bool:
         """Data that somebody put here is in the store. False if this worker computes it or has it already."""
         cdef TaskRecord* record
         cdef uint8_t* payload = <uint8_t*>malloc(len(key) + 1)
@@ -391,6 +391,7 @@ cdef class WorkerCore(WorkerModel):
                 record.payload = payload
                 record.key_length = length
                 record.n_inputs = record.arguments_length = 0
+                self.report(task_id, 0, DONE_REPLICA, nbytes, 0, type_number, NULL, 0, now)
             called = self._claim()
             self.gate.unlock()
             self.gate.call(called)

@@ -1,8 +1,8 @@
 """A scheduler core with pretended workers and clients, so that a test reads like a story.
 
-Each `act` hands the core's commands to the pretended workers, which complain about whatever they cannot follow:
-a RUN of a task that they have, a RETRACT of one that they have not, a function that never came. `finish` compares
-what the workers believe with what the core believes, and has the core check itself.
+Each `act` hands the core's commands to the pretended workers, which complain about whatever they cannot
+follow: a RUN of a task that they have, a RETRACT of one that they have not, a function that never came. `finish`
+compares what the workers believe with what the core believes, and has the core check itself.
 May import: fastdist._core, and its sibling `frames`.
 """
 

@@ -485,11 +485,12 @@ def test_a_replica_that_is_asked_for_as_a_task_is_finished_already(driver: Drive
 
 def test_data_put_here_serves_those_that_wait_for_it(driver: Driver) -> None:
     driver.run(Row(1, inputs={11: (10, [2])}))
-    assert driver.core.on_put(11, b"eleven", 10, 0) is True
+    assert driver.core.on_put(11, b"eleven", 10, 0, 1.0) is True
     driver.check()
-    assert driver.core.on_put(11, b"eleven", 10, 0) is False
-    assert driver.core.on_put(12, b"twelve", 10, 0) is True
+    assert driver.core.on_put(11, b"eleven", 10, 0, 1.0) is False
+    assert driver.core.on_put(12, b"twelve", 10, 0, 1.0) is True
     driver.check()
+    assert driver.rows() == [(11, 0, REPLICA), (12, 0, REPLICA)]
     assert inspect.key_of(driver.core, 11) == b"eleven"
     assert driver.pop() == 1
     assert driver.free(11, 12) == [11, 12]
