@@ -254,9 +254,8 @@ class LocalCluster(Cluster):
         from fastdist.worker.process import load_class
 
         assert self.scheduler is not None
-        worker_class = self._worker_class
-        if not isinstance(worker_class, type):
-            worker_class = load_class(import_name(worker_class))
+        own = self._worker_class
+        worker_class: Any = own if isinstance(own, type) else load_class(import_name(own))
         return worker_class(
             self.scheduler.address,
             name=name,
@@ -297,10 +296,8 @@ def nprocesses_nthreads(n: int | None = None) -> tuple[int, int]:
     ((4, 1), (8, 4))
     """
     n = processor_count() if n is None else n
-    if n <= 4:
-        processes = n
-    else:
-        processes = min(factor for factor in range(1, n + 1) if n % factor == 0 and factor >= math.sqrt(n))
+    factors = [factor for factor in range(1, n + 1) if n % factor == 0]
+    processes = n if n <= 4 else min(factor for factor in factors if factor >= math.sqrt(n))
     return processes, max(1, n // max(1, processes))
 
 

@@ -283,15 +283,18 @@ class Nanny:
 
     async def _wait_until_started(self) -> None:
         assert self._started is not None
-        self.worker_address = await asyncio.shield(self._started)
-        self.status = Status.running
-        if self.memory_limit is not None and self._thresholds.terminate is not None:
-            self._watch_memory()
+        await asyncio.shield(self._started)
 
     def _on_message(self, message: Message) -> None:
         op = message["op"]
         if op == "started" and self._started is not None and not self._started.done():
+            # At once, not when whoever waits for the start goes on: its first task may end the process before.
             self._executing_page = message.get("executing_page")
+            self.worker_address = message["address"]
+            if self.status is Status.starting:
+                self.status = Status.running
+            self._restarting = False
+            self._watch_memory()
             self._started.set_result(message["address"])
         elif op == "failed":
             self._end_reason = message["error"]

@@ -32,6 +32,7 @@ class WorkerEntry:
     versions: dict[str, str]
     status: str = "running"
     closing: bool = False
+    beat_interval: float = 1.0
     metrics: dict[str, Any] = field(default_factory=dict)
     last_seen: float = field(default_factory=time.time)
 
@@ -64,6 +65,7 @@ class ClientEntry:
     peer: Peer
     name: str
     versions: dict[str, str]
+    inline_allowed: bool = True
     last_seen: float = field(default_factory=time.time)
 
 

@@ -28,12 +28,16 @@ from fastdist.errors import CommClosedError
 from fastdist.rpc.peer import Peer
 from fastdist.scheduler.client_handlers import ClientHandlers
 from fastdist.scheduler.membership import Members
+from fastdist.scheduler.trimming import Trimmer
 from fastdist.scheduler.worker_handlers import WorkerHandlers
 from fastdist.status import Status
 
 logger = logging.getLogger("fastdist.scheduler")
 
 DEFAULT_PORT = 8786
+
+#: Beats per second that all workers together may cause.
+WORKERS_PER_BEAT = 200
 
 
 class Scheduler:
@@ -86,7 +90,7 @@ class Scheduler:
         self.epoch = secrets.randbits(63) | 1
         self.status = Status.created
         self.members = Members()
-        self.heartbeat_interval = config.get("scheduler.heartbeat")
+        self._heartbeat = config.get("scheduler.heartbeat")
         self.idle_timeout = None if idle_timeout is None else parse_timedelta(idle_timeout)
         self.scheduler_file = scheduler_file
         self.started = time.time()
@@ -123,6 +127,7 @@ class Scheduler:
         self._awake = False
         self._tick: asyncio.TimerHandle | None = None
         self._idle_since: float | None = None
+        self._trimmer = Trimmer()
         self._worker_event = asyncio.Event()
         self._finished = asyncio.Event()
         self._start_task: asyncio.Task[None] | None = None
@@ -150,6 +155,11 @@ class Scheduler:
         if self._listener is None:
             raise RuntimeError("the scheduler has no address before it is started: await it first")
         return self._listener.address
+
+    @property
+    def heartbeat_interval(self) -> float:
+        """Seconds between two signs of life of a worker; many workers beat more slowly."""
+        return float(max(self._heartbeat, len(self.members.workers) / WORKERS_PER_BEAT))
 
     @property
     def closing(self) -> bool:
@@ -237,6 +247,7 @@ class Scheduler:
         self.status = Status.closing
         if self._tick is not None:
             self._tick.cancel()
+        self._trimmer.cancel()
         if self._listener is not None:
             await self._listener.close()
         for peer in list(self._peers):
@@ -313,8 +324,12 @@ class Scheduler:
                 entry.peer.send_frame(kind, body)
             if target != TO_WORKER:
                 comm = entry.peer.comm
-                self.core.on_inline_allowed(number, comm.queued_bytes <= comm.limits.high_water)
+                allowed = comm.queued_bytes <= comm.limits.high_water
+                if allowed != entry.inline_allowed:
+                    entry.inline_allowed = allowed
+                    self.core.on_inline_allowed(number, allowed)
         self._plan_tick()
+        self._trimmer.watch(self.core.n_tasks(), self._loop)
 
     def _plan_tick(self) -> None:
         deadline = self.core.next_deadline()

@@ -83,18 +83,24 @@ class WorkerHandlers:
         members.add_worker(entry)
         peer.name = f"worker {name} at {address}"
         peer.on_frame[FrameKind.DONE] = self.take_done
+        entry.beat_interval = self.scheduler.heartbeat_interval
         self.scheduler.membership_changed()
         logger.info("Register worker %s, name %s, %d threads", address, name, entry.nthreads)
         return {
             "epoch": self.scheduler.epoch,
             "number": entry.number,
-            "heartbeat_interval": self.scheduler.heartbeat_interval,
+            "heartbeat_interval": entry.beat_interval,
         }
 
     def heartbeat(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
         """A sign of life, with figures."""
         entry = self.entry(peer)
-        entry.last_seen = time.time()
+        now = time.time()
+        interval = self.scheduler.heartbeat_interval
+        if not 0.5 * entry.beat_interval <= interval <= 2 * entry.beat_interval:
+            entry.beat_interval = interval
+            peer.notify("heartbeat-interval", seconds=interval)
+        entry.last_seen = now
         entry.metrics = mapping(fields, "metrics", 10_000, default={})
 
     def status(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:

@@ -59,25 +59,10 @@ def main(arguments: list[str]) -> int:
     _prepare(config)
     with control:
         code = _run(_serve(config, control))
-        if _is_orphan(control, parent=int(arguments[1])):
-            # This end overtook the native watch, which would have removed it.
-            remove_folder(config["scratch"])
+    # The parent removes it too; but the parent may have died a moment ago, and this end overtakes the native
+    # watch.
+    remove_folder(config["scratch"])
     return code
-
-
-def _is_orphan(control: socket.socket, parent: int) -> bool:
-    """Whether the parent is gone; its sockets close a moment before its children get another parent."""
-    if os.getppid() != parent:
-        return True
-    control.setblocking(False)
-    try:
-        while control.recv(65536):
-            pass
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _run(coroutine: Coroutine[Any, Any, int]) -> int:
@@ -117,14 +102,18 @@ async def _serve(config: Message, control: socket.socket) -> int:
 
     channel = Channel(control, loop, on_message, lambda: ask_to_stop("the parent closed the control socket"))
     on_termination(lambda number: ask_to_stop(f"signal-{number}"), loop)
+    def tell_started(worker: Any) -> None:
+        channel.send({"op": "started", "address": worker.address, "executing_page": _page_of(worker)})
+
     try:
-        worker = await _unless_stopped(_start(config), stop)
+        worker = await _unless_stopped(_start(config, tell_started), stop)
     except Exception as error:
         channel.send({"op": "failed", "error_type": type(error).__name__, "error": _describe(error)})
         return START_FAILED_EXIT_CODE
     if worker is None:
         return 0
-    channel.send({"op": "started", "address": worker.address, "executing_page": _page_of(worker)})
+    # A class without `before_work` has not told it; twice is harmless.
+    tell_started(worker)
     finished = asyncio.ensure_future(worker.finished())
     await asyncio.wait([finished, stop], return_when=asyncio.FIRST_COMPLETED)
     # Told before the worker closes: whatever happens from now on, it is not to be started again.
@@ -137,7 +126,7 @@ async def _serve(config: Message, control: socket.socket) -> int:
     return 0
 
 
-async def _start(config: Message) -> Any:
+async def _start(config: Message, before_work: Callable[[Any], None]) -> Any:
     from fastdist.comm.token import Token
 
     worker_class = load_class(config["worker_class"])
@@ -149,6 +138,8 @@ async def _start(config: Message) -> Any:
         nanny=config["nanny"],
         **config["options"],
     )
+    # The parent must know where to look for the culprit before the first task can end this process.
+    worker.before_work = before_work
     return await worker
 
 

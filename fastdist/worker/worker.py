@@ -28,6 +28,7 @@ from fastdist.comm.core import Comm, Listener, connect, listen
 from fastdist.comm.handshake import Role
 from fastdist.comm.token import Token, find_token
 from fastdist.errors import CommClosedError
+from fastdist.rpc import fields as check
 from fastdist.rpc.peer import Peer
 from fastdist.rpc.pool import ConnectionPool
 from fastdist.status import Status
@@ -133,6 +134,8 @@ class Worker:
         self.status = Status.created
         self.close_reason: str | None = None
         self.executing_page_path: str | None = None
+        #: Called with this worker once it is registered, before it takes its first task.
+        self.before_work: Callable[[Worker], object] | None = None
         self.background: set[asyncio.Task[Any]] = set()
         self._name = name
         self._listen_address = listen_address(self.scheduler_address, protocol, host, port, interface)
@@ -211,7 +214,10 @@ class Worker:
             "register-worker", timeout=self._death_timeout, **self._registration()
         )
         self._set_up(comm, reply)
+        if self.before_work is not None:
+            self.before_work(self)
         self._begin()
+        self._heartbeat_fixed = self._heartbeat_interval is not None
         self._heartbeat_interval = self._heartbeat_interval or float(reply.get("heartbeat_interval") or 1.0)
         self._start_background(self._heartbeats())
 
@@ -371,6 +377,7 @@ class Worker:
             "run": self._run,
             "identity": lambda peer, fields, buffers: self.identity(),
             "close": self._on_close_asked,
+            "heartbeat-interval": self._on_heartbeat_interval,
             "get-data": self._get_data,
             "put-data": self._put_data,
         }
@@ -424,6 +431,10 @@ class Worker:
         self.scheduler.send_frame(FrameKind.DONE, body)
 
     # Reports
+
+    def _on_heartbeat_interval(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
+        if not self._heartbeat_fixed:
+            self._heartbeat_interval = check.number(fields, "seconds", 0.01, 3600.0)
 
     async def _heartbeats(self) -> None:
         assert self._heartbeat_interval is not None

@@ -247,10 +247,9 @@ def test_after_the_program_was_killed(start: Start, number: int, work: str) -> N
     program.wait_until_ready()
     program.process.send_signal(number)
     # The pipe of stderr ends when the last process that holds it does.
-    program.process.wait(10)
-    program.assert_nothing_left(2.0)
     _, errors = program.process.communicate(timeout=10)
     assert errors == ""
+    program.assert_nothing_left(2.0)
 
 
 def test_tasks_that_use_multiprocessing_leave_nothing(start: Start) -> None:

@@ -129,9 +129,7 @@ class Pair:
         self.model.on_release(client, ids, functions)
         self.compare()
 
-    def done(
-        self, worker: int, rows: Sequence[DoneRow], new_types: Sequence[str] = (), epoch: int = EPOCH
-    ) -> None:
+    def done(self, worker: int, rows: Sequence[DoneRow], new_types: Sequence[str] = (), epoch: int = EPOCH) -> None:
         """A DONE frame, legal or not."""
         known = [(self.by_id.get(row.id), row) for row in rows]
         refused = False
@@ -170,8 +168,7 @@ class Pair:
         for _, number, kind, body in commands:
             if kind == FrameKind.STATE:
                 rows = [
-                    (row.id, row.status, row.nbytes, row.type, row.payload)
-                    for row in read_state(number, body).rows
+                    (row.id, row.status, row.nbytes, row.type, row.payload) for row in read_state(number, body).rows
                 ]
                 answer["state", number] = sorted(rows, key=lambda row: row[0])
             elif kind == FrameKind.FREE:
@@ -225,9 +222,7 @@ class Pair:
     @staticmethod
     def of_core(view: dict[str, Any]) -> dict[str, Any]:
         """The fields of a view that count."""
-        shown = {
-            name: value for name, value in view.items() if name not in ("key", "flags", "waiting_on", "type")
-        }
+        shown = {name: value for name, value in view.items() if name not in ("key", "flags", "waiting_on", "type")}
         shown["inline"], shown["ahead"], shown["started"], shown["asked_back"] = (
             bool(view["flags"] & bit) for bit in (1, 2, 4, 8)
         )

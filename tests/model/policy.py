@@ -1,7 +1,7 @@
 """The reference model's decisions: queue, placement, lookahead and balance in their simplest form.
 
-The core's policies are copied exactly, ties included, with one bound: balance looks at all workers, where the core
-takes a sample of 16.
+The core's policies are copied exactly, ties included, with one bound: balance looks at all workers, where
+the core takes a sample of 16.
 May import: tests.model.records.
 """
 

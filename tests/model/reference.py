@@ -1,9 +1,9 @@
 """A reference model of the scheduler core: the same events in, the same commands out, written to be read.
 
-Tasks are objects in dictionaries; what the core counts, the model counts again each time; what the core keeps
-lists of to find quickly, the model searches. States, counters, fencing and frees are exact, and so are the decisions
-of `tests.model.policy`. What has no meaning is not modelled: slots, numbers of functions and options, the order of
-rows about different tasks in FREE and STATE frames.
+Tasks are objects in dictionaries; what the core counts, the model counts again each time; what the core
+keeps lists of to find quickly, the model searches. States, counters, fencing and frees are exact, and so
+are the decisions of `tests.model.policy`. What has no meaning is not modelled: slots, numbers of
+functions and options, the order of rows about different tasks in FREE and STATE frames.
 May import: tests.model.records, tests.model.policy, the row types of tests.core.scheduler.frames.
 """
 
@@ -57,9 +57,7 @@ class Reference:
 
     # -- telling --------------------------------------------------------------------------------------
 
-    def tell(
-        self, client: Client, id: int, task: Task | None, status: TaskStatus, payload: bytes = b""
-    ) -> None:
+    def tell(self, client: Client, id: int, task: Task | None, status: TaskStatus, payload: bytes = b"") -> None:
         """One STATE row."""
         finished = task is not None and status == TaskStatus.STATUS_FINISHED
         if finished and not client.inline:
@@ -176,9 +174,7 @@ class Reference:
     def lost_payload(task: Task) -> bytes:
         """Why data that cannot be computed is gone."""
         key = str(decode_key(task.key))
-        message = (
-            f"the data of {key!r} was lost with the last worker that held it, and there is no task that could"
-        )
+        message = f"the data of {key!r} was lost with the last worker that held it, and there is no task that could"
         message += " compute it again; scatter it again"
         return reason_payload(Reason.LOST_DATA, message, key=key)
 
@@ -331,9 +327,7 @@ class Reference:
         """Whether small results may travel to a client."""
         self.universe.clients[number].inline = allowed
 
-    def check_tasks(
-        self, client: Client, first_id: int, rows: Sequence[TaskRow], known: Iterable[bytes]
-    ) -> None:
+    def check_tasks(self, client: Client, first_id: int, rows: Sequence[TaskRow], known: Iterable[bytes]) -> None:
         """Raise Refused for a frame that no honest client sends."""
         sent = {row.function for row in rows if row.function is not None}
         if first_id < client.next_id or first_id == 0:
@@ -389,9 +383,7 @@ class Reference:
         task = self.tasks.get(row.key)
         if task is None and row.function is None:
             key = str(decode_key(row.key))
-            message = (
-                f"there is no task {key!r} on the scheduler: it was never submitted, or it was released by"
-            )
+            message = f"there is no task {key!r} on the scheduler: it was never submitted, or it was released by"
             message += " everyone who wanted it"
             payload = reason_payload(Reason.UNKNOWN_KEY, message, key=key)
             self.tell(client, id, None, TaskStatus.STATUS_LOST, payload)
@@ -400,9 +392,7 @@ class Reference:
             asked = options[row.option - 1] if row.option else None
             rank = client.submission << 32 | (id if row.order is None else row.order)
             prefix = self.universe.prefix(row.key)
-            task = Task(
-                row.key, row.function, row.arguments, asked, rank, prefix, asked.retries if asked else 0
-            )
+            task = Task(row.key, row.function, row.arguments, asked, rank, prefix, asked.retries if asked else 0)
             self.tasks[row.key] = task
             if all(need in client.ids for need in row.needs):
                 task.needs = [client.ids[need] for need in row.needs]

@@ -98,9 +98,7 @@ class FullReference(Reference):
             task.suspicious += 1
             if task.suspicious > allowed:
                 key = str(decode_key(task.key))
-                message = (
-                    f"task {key!r} was executing on {task.suspicious} workers that died, the last one at"
-                )
+                message = f"task {key!r} was executing on {task.suspicious} workers that died, the last one at"
                 message += f" {address} ({how}); it is not tried again"
                 fields = {"attempts": task.suspicious, "allowed_failures": int(allowed)}
                 payload = reason_payload(Reason.KILLED_WORKER, message, key=key, worker=address, **fields)
@@ -138,9 +136,7 @@ class FullReference(Reference):
         worker.weigh()
         self.tidy()
 
-    def take_done(
-        self, worker: Worker, task: Task | None, row: DoneRow, measured: dict[Prefix, list]
-    ) -> None:
+    def take_done(self, worker: Worker, task: Task | None, row: DoneRow, measured: dict[Prefix, list]) -> None:
         """One row."""
         if row.status == DoneStatus.DONE_REPLICA:
             self.take_replica(worker, task, row)
@@ -183,7 +179,8 @@ class FullReference(Reference):
         if task is not None and task.state is State.MEMORY:
             task.hold(worker)
         elif task is not None and task.state is State.SCATTERING:
-            self.finish(task, worker, row.nbytes, "", b"")
+            type = worker.types[row.type] if row.type < len(worker.types) else ""
+            self.finish(task, worker, row.nbytes, type, b"")
         else:
             self.universe.stale += 1
             if not self.has_use(worker, task):

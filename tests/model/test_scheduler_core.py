@@ -108,9 +108,7 @@ class CoreMachine(RuleBasedStateMachine):
             rows.append(TaskRow(key, function, b"a" * name, named, order, int(with_option), wanted, inline))
         self.send(client, first, rows, option, last, again)
 
-    def send(
-        self, client: Client, first: int, rows: list[TaskRow], option: Any, last: bool, again: bool
-    ) -> None:
+    def send(self, client: Client, first: int, rows: list[TaskRow], option: Any, last: bool, again: bool) -> None:
         """One TASKS frame."""
         if not again:
             self.submissions += 1
@@ -128,9 +126,7 @@ class CoreMachine(RuleBasedStateMachine):
         how = {"last": last, "submission": self.submissions, "fifo_timeout": 60.0 if again else 0.0}
         self.pair.submit(client.number, first, rows, options, known_functions=known, **how)
 
-    @rule(
-        pick=small, count=st.integers(8, 40), function=st.sampled_from([b"f", b"g"]), shuffled=st.booleans()
-    )
+    @rule(pick=small, count=st.integers(8, 40), function=st.sampled_from([b"f", b"g"]), shuffled=st.booleans())
     def submit_roots(self, pick: int, count: int, function: bytes, shuffled: bool) -> None:
         """Many independent tasks at once."""
         client = self.client(pick)
@@ -163,9 +159,7 @@ class CoreMachine(RuleBasedStateMachine):
         first = client.next_id - 1 if used and client.next_id else max(client.next_id, 1)
         self.pair.scatter(client.number, first, [encode_key(f"{'xyzd'[n % 4]}-{n}") for n in chosen])
 
-    @rule(
-        pick=small, picks=st.lists(small, max_size=8), functions=st.sets(st.sampled_from([b"f", b"g", b"h"]))
-    )
+    @rule(pick=small, picks=st.lists(small, max_size=8), functions=st.sets(st.sampled_from([b"f", b"g", b"h"])))
     def release(self, pick: int, picks: list[int], functions: set[bytes]) -> None:
         """Futures are dropped, some of them twice or never had."""
         client = self.client(pick)
@@ -223,9 +217,7 @@ class CoreMachine(RuleBasedStateMachine):
     # -- workers
 
     @precondition(lambda self: len(self.workers) < MAX_WORKERS)
-    @rule(
-        nthreads=st.integers(1, 3), resources=st.sampled_from([{}, {"gpu": 1.0}, {"gpu": 2.0, "disk": 1.0}])
-    )
+    @rule(nthreads=st.integers(1, 3), resources=st.sampled_from([{}, {"gpu": 1.0}, {"gpu": 2.0, "disk": 1.0}]))
     def add_worker(self, nthreads: int, resources: dict[str, float]) -> None:
         """Another worker; options that ask for any worker may use it."""
         number = self.pair.add_worker(nthreads, resources)
@@ -257,9 +249,7 @@ class CoreMachine(RuleBasedStateMachine):
         new_types = [] if worker.types or epoch != EPOCH else ["int", "str"]
         self.pair.done(worker.number, rows, new_types, epoch)
 
-    @rule(
-        pick=small, count=st.integers(1, 8), took=seconds, nbytes=sizes, payload=st.sampled_from([b"", b"r"])
-    )
+    @rule(pick=small, count=st.integers(1, 8), took=seconds, nbytes=sizes, payload=st.sampled_from([b"", b"r"]))
     def finish(self, pick: int, count: int, took: float, nbytes: int, payload: bytes) -> None:
         """A worker finishes its oldest tasks."""
         worker = self.worker(pick)
@@ -299,9 +289,7 @@ class CoreMachine(RuleBasedStateMachine):
 
     @rule(
         pick=st.integers(0, MAX_WORKERS),
-        rows=st.lists(
-            st.tuples(small, st.integers(-1, 1), st.integers(0, 9), st.sampled_from([0, 1, 5])), max_size=4
-        ),
+        rows=st.lists(st.tuples(small, st.integers(-1, 1), st.integers(0, 9), st.sampled_from([0, 1, 5])), max_size=4),
         wrong_epoch=st.booleans(),
     )
     def nonsense(self, pick: int, rows: list[Any], wrong_epoch: bool) -> None:

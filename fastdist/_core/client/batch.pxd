@@ -25,6 +25,7 @@ cdef class TaskBatch:
     cdef uint64_t submission
     cdef uint64_t fifo_timeout
     cdef uint64_t max_bytes
+    cdef uint64_t frame_bytes           # keys, arguments and functions of the open frame
     cdef uint64_t first_id              # of the open frame; 0: no frame is open
     cdef uint64_t reserved              # ids of the open frame
     cdef uint32_t rows
@@ -35,6 +36,7 @@ cdef class TaskBatch:
     cdef bint closed
     cdef readonly uint64_t frames
     cdef list functions                 # (hash, payload) of each
+    cdef dict function_numbers          # by hash
     cdef vector[uint32_t] function_places   # in the open frame
     cdef list frame_functions
     cdef list options                   # packed maps

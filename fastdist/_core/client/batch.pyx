@@ -49,7 +49,7 @@ cdef class TaskBatch:
     fifo_timeout : int
         Microseconds within which submissions count as one for their order.
     max_bytes : int
-        A frame is sent when its arguments reach this.
+        A frame is sent before its keys, arguments and functions exceed this, unless one task alone does.
     """
 
     def __cinit__(
@@ -67,6 +67,7 @@ cdef class TaskBatch:
         self.max_bytes = max_bytes
         self.writer = ColumnWriter(14)
         self.functions = []
+        self.function_numbers = {}
         self.frame_functions = []
         self.options = []
         self.frame_options = []
@@ -75,9 +76,12 @@ cdef class TaskBatch:
         """Make a function known to this batch; its number is what `add` takes."""
         if len(hash) != 16:
             raise ValueError(f"the hash of a function has 16 bytes, not {len(hash)}")
-        self.functions.append((hash, payload))
-        self.function_places.push_back(NONE)
-        return len(self.functions) - 1
+        # Different functions may have the same bytes: a frame names each hash once.
+        number = self.function_numbers.setdefault(hash, len(self.functions))
+        if number == len(self.functions):
+            self.functions.append((hash, payload))
+            self.function_places.push_back(NONE)
+        return number
 
     def add_options(self, bytes packed) -> int:
         """Make a packed msgpack map of options known to this batch; its number is what `add` takes."""
@@ -221,7 +225,7 @@ cdef class TaskBatch:
         cdef uint64_t id
         cdef uint32_t place
         cdef size_t i
-        if self.rows == self.reserved or writer.size(5) + self.staging.size() > self.max_bytes:
+        if self.rows == self.reserved or self.frame_bytes + key_length + self.staging.size() > self.max_bytes:
             if self.rows:
                 self.flush(False)
         if not self.first_id:
@@ -257,6 +261,7 @@ cdef class TaskBatch:
         writer.put_u32(9, option)
         writer.put_u8(10, flags)
         self.explicit_flags |= flags != ROW_WANTED | ROW_INLINE
+        self.frame_bytes += key_length + self.staging.size() + 8 * self.inputs.size()
         self.order += 1
         self.rows += 1
         writer.n_rows += 1
@@ -270,6 +275,8 @@ cdef class TaskBatch:
         if places[number] == NONE:
             target.append(source[number])
             places[number] = <uint32_t>(len(target) - 1)
+            if target is self.frame_functions:
+                self.frame_bytes += len(source[number][1])
         return places[number]
 
     # -- frames ------------------------------------------------------------------------------------------------
@@ -292,6 +299,7 @@ cdef class TaskBatch:
             raise
         self.table.open_batch = self
         self.rows = 0
+        self.frame_bytes = 0
         self.explicit_options = self.explicit_flags = False
         self.explicit_order |= self.frames > 0
         for column in (1, 4, 6, 11):

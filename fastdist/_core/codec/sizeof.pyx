@@ -183,6 +183,9 @@ cdef Py_ssize_t checked(object size) except -1:
 cdef object implementation_of_dask(type kind):
     """The function by which dask sizes objects of this type; None if it has none for this type."""
     cdef str library = kind.__module__.partition(".")[0]
+    # A size must not depend on what else happens to be loaded.
+    if library in sys.stdlib_module_names:
+        return None
     if "dask" not in sys.modules and (library not in KNOWN_TO_DASK or importlib.util.find_spec("dask") is None):
         return None
     from dask.sizeof import sizeof as dask_sizeof

@@ -1,8 +1,8 @@
 """A scheduler core with pretended workers and clients, so that a test reads like a story.
 
 Each `act` hands the core's commands to the pretended workers, which complain about whatever they cannot
-follow: a RUN of a task that they have, a RETRACT of one that they have not, a function that never came. `finish`
-compares what the workers believe with what the core believes, and has the core check itself.
+follow: a RUN of a task that they have, a RETRACT of one that they have not, a function that never came.
+`finish` compares what the workers believe with what the core believes, and has the core check itself.
 May import: fastdist._core, and its sibling `frames`.
 """
 
@@ -109,9 +109,7 @@ class FakeClient:
         self.rows: list[StateRow] = []
         self.known_functions: set[bytes] = set()
 
-    def row(
-        self, key: str, *needs: str, function: str | None = "inc", option: int = 0, **more: Any
-    ) -> TaskRow:
+    def row(self, key: str, *needs: str, function: str | None = "inc", option: int = 0, **more: Any) -> TaskRow:
         """A row for `submit_rows`; `needs` are keys that this client has named before."""
         code = None if function is None else function.encode()
         self.ids[key] = self.next_id
@@ -119,9 +117,7 @@ class FakeClient:
         ids = tuple(self.ids[need] for need in needs)
         return TaskRow(encode_key(key), code, needs=ids, option=option, arguments=key.encode(), **more)
 
-    def submit_rows(
-        self, rows: Sequence[TaskRow], options: Sequence[int] = (), last: bool = True, **how: Any
-    ) -> None:
+    def submit_rows(self, rows: Sequence[TaskRow], options: Sequence[int] = (), last: bool = True, **how: Any) -> None:
         """Send one TASKS frame with rows made by `row`."""
         if not self.open:
             self.submission += 1
@@ -137,9 +133,7 @@ class FakeClient:
         self.known_functions.update(row.function for row in rows if row.function is not None)
         self.cluster.core.on_tasks(self.number, body, list(options), self.cluster.now)
 
-    def submit(
-        self, key: str, *needs: str, last: bool = True, options: int | None = None, **more: Any
-    ) -> None:
+    def submit(self, key: str, *needs: str, last: bool = True, options: int | None = None, **more: Any) -> None:
         """Submit one task."""
         row = self.row(key, *needs, option=0 if options is None else 1, **more)
         self.submit_rows([row], [] if options is None else [options], last=last)
@@ -170,9 +164,7 @@ class FakeClient:
 class Cluster:
     """A core, its pretended workers (by number, from 0 on) and clients."""
 
-    def __init__(
-        self, workers: Sequence[int] = (1,), *, core: SchedulerCore | None = None, **settings: Any
-    ) -> None:
+    def __init__(self, workers: Sequence[int] = (1,), *, core: SchedulerCore | None = None, **settings: Any) -> None:
         self.core = core or SchedulerCore(EPOCH, SEEDS, settings)
         self.now = 0.0
         self.workers: list[FakeWorker] = []
@@ -246,9 +238,7 @@ class Cluster:
         fake.types_sent = True
         self.core.on_done(worker, done_frame(rows, new_types))
 
-    def done(
-        self, worker: int, *keys: str, nbytes: int = 8, seconds: float = 0.001, payload: bytes = b""
-    ) -> None:
+    def done(self, worker: int, *keys: str, nbytes: int = 8, seconds: float = 0.001, payload: bytes = b"") -> None:
         """The worker finishes tasks."""
         rows = []
         for key in keys:

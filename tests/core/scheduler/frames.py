@@ -248,8 +248,7 @@ def read_run(worker: int, body: bytes) -> Run:
     )
     assert len(rows) == reader.n_rows == len(flags) == len(options)
     tables = [
-        tuple(zip(unpack("I", column[at]), cut(column[at + 1], column[at + 2]), strict=True))
-        for at in (17, 20, 23)
+        tuple(zip(unpack("I", column[at]), cut(column[at + 1], column[at + 2]), strict=True)) for at in (17, 20, 23)
     ]
     addresses = tuple((number, address.decode()) for number, address in tables[2])
     return Run(worker, rows, tables[0], tables[1], addresses)

@@ -6,10 +6,10 @@ May import: fastdist._core, its siblings.
 from __future__ import annotations
 
 import pytest
+from fastdist._core.scheduler.core import TO_CLIENT
 
 from fastdist._core.codec.frames import TaskStatus
 from fastdist._core.keys.canonical import encode_key
-from fastdist._core.scheduler.core import TO_CLIENT
 from tests.core.scheduler.builders import Cluster
 from tests.core.scheduler.frames import Run, TaskRow, tasks_frame
 
@@ -395,9 +395,7 @@ def test_a_submission_within_its_fifo_timeout_keeps_the_rank_of_the_one_before()
     cluster = Cluster(workers=[])
     client = cluster.client()
     for number, (now, timeout) in enumerate([(0.0, 0.0), (1.0, 5.0), (7.0, 5.0)], 1):
-        body = tasks_frame(
-            number, [TaskRow(encode_key(f"k{number}"))], submission=number, fifo_timeout=timeout
-        )
+        body = tasks_frame(number, [TaskRow(encode_key(f"k{number}"))], submission=number, fifo_timeout=timeout)
         cluster.core.on_tasks(client.number, body, [], now)
     worker = cluster.worker(nthreads=8)
     cluster.act()

@@ -214,9 +214,7 @@ def blamed_without_a_worker(cluster: Cluster, client: FakeClient) -> Callable[[]
 
 
 @edge("processing", "waiting")
-def the_input_of_a_task_sent_ahead_is_tried_again(
-    cluster: Cluster, client: FakeClient
-) -> Callable[[], object]:
+def the_input_of_a_task_sent_ahead_is_tried_again(cluster: Cluster, client: FakeClient) -> Callable[[], object]:
     client.submit("a", options=cluster.options(retries=1))
     client.submit("x", "a")
     cluster.act()
