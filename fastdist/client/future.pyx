@@ -76,7 +76,7 @@ cdef class Future(FutureSlot):
 
     @property
     def status(self) -> str | None:
-        """`pending`, `finished`, `error`, `cancelled` or `lost`; None without a client."""
+        """`pending`, `finished`, `error`, `cancelled`, or `lost` (data that cannot be made again); None without a client."""
         return None if self.table is None else STATUS_NAMES[self.state]
 
     @property
@@ -86,7 +86,7 @@ cdef class Future(FutureSlot):
 
     def done(self) -> bool:
         """Whether the task ended, well or not."""
-        return self.status in ("finished", "error", "cancelled")
+        return self.status not in ("pending", None)
 
     def cancelled(self) -> bool:
         """Whether the task was cancelled."""

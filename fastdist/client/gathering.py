@@ -118,7 +118,7 @@ class Gatherer:
             state = future.state
             if state == TaskStatus.STATUS_FINISHED:
                 fetch.append(position)
-            elif state in (TaskStatus.STATUS_ERRED, TaskStatus.STATUS_CANCELLED):
+            elif state != TaskStatus.STATUS_PENDING:
                 if not skip:
                     self._outcomes.raise_error(future)
                 values[position] = SKIPPED

@@ -14,6 +14,10 @@ from fastdist.errors import FutureCancelledError, KilledWorker, TaskLostError
 from fastdist.protocol.failures import load_failure
 
 
+#: An exception tells of it.
+FAILED = (TaskStatus.STATUS_ERRED, TaskStatus.STATUS_LOST)
+
+
 class Outcomes:
     """The exceptions of the tasks of a client; each is loaded once, when it is first asked for.
 
@@ -35,13 +39,13 @@ class Outcomes:
         state = future.state
         if state == TaskStatus.STATUS_CANCELLED:
             return self.cancelled_error(future)
-        if state == TaskStatus.STATUS_ERRED:
+        if state in FAILED:
             return self._loaded(future)[0]
         return None
 
     def traceback_of(self, future: Future) -> TracebackType | None:
         """The traceback of the exception that a task raised, or None."""
-        return self._loaded(future)[1] if future.state == TaskStatus.STATUS_ERRED else None
+        return self._loaded(future)[1] if future.state in FAILED else None
 
     def raise_error(self, future: Future) -> None:
         """Raise the exception of a failed or cancelled future, with the traceback that it came with."""

@@ -267,6 +267,8 @@ class Nanny:
 
     def _configure(self) -> None:
         assert self._channel is not None and self.scheduler_address is not None
+        # Each process gets a fresh folder: it removes its own when it ends in good order.
+        self._scratch.remove()
         scratch = self._scratch.path
         self._channel.send(
             worker_configuration(
@@ -339,7 +341,6 @@ class Nanny:
             # Until it runs again, a further end is a failed start, and counted here.
             self.status = Status.starting
             await asyncio.sleep(delay)
-            self._scratch.remove()
             self.spawn()
             self._configure()
             try:

@@ -223,8 +223,9 @@ def test_after_ctrl_c_while_the_cluster_starts(start: Start, delay: float) -> No
 
 
 def test_after_ctrl_c_that_the_program_catches(start: Start) -> None:
-    waiting = "with client:\n    try:\n        time.sleep(60)\n    except KeyboardInterrupt:\n        pass\n"
-    program = start(START + "print('ready', flush=True)\n" + waiting)
+    waiting = "    try:\n        print('ready', flush=True); time.sleep(60)\n"
+    waiting += "    except KeyboardInterrupt:\n        pass\n"
+    program = start(START + "with client:\n" + waiting)
     program.wait_until_ready()
     os.killpg(program.process.pid, signal.SIGINT)
     assert program.end() == ""

@@ -194,10 +194,8 @@ class Pair:
             function = self.functions[worker][row.function]
             inputs = [(needed.id, needed.nbytes, list(needed.holders)) for needed in row.inputs]
             option = self.options[worker][row.option] if row.option else b""
-            rows.append(
-                (row.id, row.attempt, function, row.priority, row.rank, row.key, row.arguments, inputs)
-                + (row.inline, row.ahead, option)
-            )
+            shared = (row.id, row.attempt, function, row.priority, row.rank, row.key, row.arguments, inputs)
+            rows.append((*shared, row.inline, row.ahead, option))
         functions = sorted(payload for _, payload in run.functions)
         return rows, functions, sorted(payload for _, payload in run.options), sorted(run.addresses)
 

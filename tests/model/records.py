@@ -170,7 +170,7 @@ class Worker:
 
     def weigh(self) -> None:
         """Look at the load again."""
-        busy = len(self.processing)
+        busy = len(self.processing) - self.ahead
         self.load = self.occupancy * 1e-9 / self.nthreads
         self.rank = self.load if busy >= self.nthreads else busy / self.nthreads - 1.0
 

@@ -259,7 +259,7 @@ class CoreMachine(RuleBasedStateMachine):
         ]
         self.report(worker, rows)
 
-    @rule(pick=small, which=small, status=st.sampled_from(list(DoneStatus)[:5] + [DoneStatus.DONE_STARTED]))
+    @rule(pick=small, which=small, status=st.sampled_from([*list(DoneStatus)[:5], DoneStatus.DONE_STARTED]))
     def one_outcome(self, pick: int, which: int, status: DoneStatus) -> None:
         """One task of a worker ends or starts in some way."""
         worker = self.worker(pick)

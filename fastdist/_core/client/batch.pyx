@@ -242,8 +242,10 @@ cdef class TaskBatch:
         place = NO_FUNCTION
         if function != NONE:
             place = self.place_of(self.function_places, function, self.functions, self.frame_functions)
-        if option != NONE:
-            option = self.place_of(self.option_places, option, self.options, self.frame_options)
+        if option == NONE:
+            option = 0
+        else:
+            option = self.place_of(self.option_places, option, self.options, self.frame_options) + 1
             self.explicit_options = True
         id = self.first_id + self.rows
         if flags & ROW_WANTED:

@@ -41,6 +41,10 @@ from fastdist._core.codec.values cimport decode_result
 from fastdist.errors import FrameError
 
 
+cdef inline bint is_failure(uint8_t status) noexcept nogil:
+    return status == STATUS_ERRED or status == STATUS_CANCELLED or status == STATUS_LOST
+
+
 @cython.final
 cdef class FutureTable(SlotTable):
     """The slots of one client.
@@ -195,7 +199,9 @@ cdef class FutureTable(SlotTable):
         cdef const uint8_t* payloads = reader.starts[5]
         cdef vector[uint32_t] numbers
         cdef uint64_t i
+        cdef uint64_t told = n      # the last row that has an error of its own
         cdef Slot* slot
+        cdef Slot* teller = NULL    # and the slot that keeps it
         cdef bint known = True
         if n_types == 0:
             raise FrameError("a STATE frame has no offsets of type names")
@@ -211,21 +217,36 @@ cdef class FutureTable(SlotTable):
             ))
         # C only from here ...
         for i in range(n):
+            if offsets[i + 1] > offsets[i] and is_failure(status[i]):
+                told = i
+                teller = NULL
             slot = self.slot(ids[i])
             if slot == NULL or slot.status == STATUS_CANCELLED:
                 continue
             if status[i] == STATUS_CANCELLED:
                 self.cancel_slot(ids[i], slot)
+            elif status[i] == STATUS_LOST:
+                self.unindex(ids[i], slot)
             slot.status = status[i]
             slot.size = sizes[i]
             slot.type = numbers[types[i]] if types[i] < n_types else NO_TYPE
-            if offsets[i + 1] > offsets[i]:
+            if slot == teller:
+                teller = NULL
+            if is_failure(status[i]) and told < n:
+                if teller == NULL:
+                    self.store_payload(
+                        slot, payloads + offsets[told], offsets[told + 1] - offsets[told], False
+                    )
+                    teller = slot
+                else:
+                    self.share_payload(slot, teller)
+            elif offsets[i + 1] > offsets[i]:
                 self.store_payload(
                     slot, payloads + offsets[i], offsets[i + 1] - offsets[i], status[i] == STATUS_FINISHED
                 )
             else:
                 self.free_payload(slot)
-            if status[i] == STATUS_ERRED:
+            if status[i] == STATUS_ERRED or status[i] == STATUS_LOST:
                 self.failures += 1
             if slot.flags & SLOT_WATCHED and is_done(slot):
                 slot.flags &= ~SLOT_WATCHED
@@ -267,7 +288,7 @@ cdef class FutureTable(SlotTable):
         cdef Slot* slot
         for id in range(self.first_chunk << CHUNK_BITS, self.next_id):
             slot = self.slot(id)
-            if slot != NULL and slot.status != STATUS_CANCELLED and slot.status != STATUS_ERRED:
+            if slot != NULL and not is_failure(slot.status):
                 self.cancel_slot(id, slot)
         self.fire_waiters()
         return self.take_watched()
@@ -459,7 +480,7 @@ cdef class Waiter:
             self.failures_seen = self.table.failures
             for i in range(n):
                 slot = self.table.slot(self.ids[i])
-                if slot == NULL or slot.status == STATUS_ERRED or slot.status == STATUS_CANCELLED:
+                if slot == NULL or is_failure(slot.status):
                     self.failed = True
                     self.done = True
                     break

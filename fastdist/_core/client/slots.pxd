@@ -5,12 +5,13 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libcpp.vector cimport vector
 
-from fastdist._core.codec.frames cimport STATUS_LOST, STATUS_PENDING
+from fastdist._core.codec.frames cimport STATUS_PENDING
 
 cdef enum:
     CHUNK_BITS = 10
     CHUNK_SLOTS = 1 << CHUNK_BITS
     SMALL_PAYLOAD = 16              # payloads up to this length live in the slot itself
+    LARGE_HEADER = 8
     NO_TYPE = 0xFFFFFFFF
 
 cdef enum:
@@ -22,7 +23,7 @@ cdef enum:
 
 cdef union Payload:
     uint8_t small[16]
-    uint8_t* large
+    uint8_t* large                  # after its count of slots (LARGE_HEADER bytes)
 
 
 cdef struct Slot:
@@ -50,7 +51,7 @@ cdef struct IndexEntry:
 
 
 cdef inline bint is_done(Slot* slot) noexcept nogil:
-    return slot.status != STATUS_PENDING and slot.status != STATUS_LOST
+    return slot.status != STATUS_PENDING
 
 
 cdef inline uint8_t* payload_of(Slot* slot) noexcept nogil:
@@ -91,7 +92,9 @@ cdef class SlotTable:
     cdef void free_chunk(self, uint64_t number) noexcept nogil
     cdef int trim(self) except -1
     cdef void store_payload(self, Slot* slot, const uint8_t* data, uint32_t length, bint bounded) noexcept nogil
+    cdef void share_payload(self, Slot* slot, Slot* other) noexcept nogil
     cdef void free_payload(self, Slot* slot) noexcept nogil
+    cdef void unindex(self, uint64_t id, Slot* slot) noexcept nogil
     cdef void bury(self) noexcept nogil
     cdef void hold(self, uint64_t id) noexcept nogil
     cdef void let_go(self, uint64_t id) noexcept nogil

@@ -40,16 +40,15 @@ cdef class SlotTable:
     def __dealloc__(self):
         cdef Chunk* chunk
         cdef size_t i, j
+        self.readers = 0
         for i in range(self.chunks.size()):
             chunk = self.chunks[i]
             if chunk == NULL:
                 continue
             for j in range(<size_t>CHUNK_SLOTS):
-                if chunk.slots[j].payload_length > SMALL_PAYLOAD:
-                    free(chunk.slots[j].payload.large)
+                self.free_payload(&chunk.slots[j])
             del chunk.keys
             free(chunk)
-        self.readers = 0
         self.bury()
 
     def __len__(self) -> int:
@@ -154,8 +153,7 @@ cdef class SlotTable:
         cdef Slot* slot = self.slot(id)
         if slot == NULL:
             return
-        if slot.flags & SLOT_INDEXED:
-            self.index_remove(id, slot.key_hash)
+        self.unindex(id, slot)
         self.free_payload(slot)
         slot.flags = 0
         self.live -= 1
@@ -163,15 +161,19 @@ cdef class SlotTable:
 
     cdef void cancel_slot(self, uint64_t id, Slot* slot) noexcept nogil:
         # Final for this id: its key is free to be submitted again under another one.
-        if slot.flags & SLOT_INDEXED:
-            self.index_remove(id, slot.key_hash)
+        self.unindex(id, slot)
         self.free_payload(slot)
-        slot.flags &= ~SLOT_INDEXED
         slot.status = STATUS_CANCELLED
         self.failures += 1
         if slot.flags & SLOT_WATCHED:
             slot.flags &= ~SLOT_WATCHED
             self.watched.push_back(id)
+
+    cdef void unindex(self, uint64_t id, Slot* slot) noexcept nogil:
+        # Its key may be used for another task from now on.
+        if slot.flags & SLOT_INDEXED:
+            self.index_remove(id, slot.key_hash)
+            slot.flags &= ~SLOT_INDEXED
 
     cdef void leave_chunk(self, uint64_t number, uint32_t count) noexcept nogil:
         cdef Chunk* chunk
@@ -278,23 +280,38 @@ cdef class SlotTable:
             if bounded and self.payload_bytes + length > self.payload_limit:
                 self.dropped_payloads += 1
                 return
-            copy = <uint8_t*>malloc(length)
+            copy = <uint8_t*>malloc(LARGE_HEADER + <size_t>length)
             if copy == NULL:
                 self.dropped_payloads += 1
                 return
-            memcpy(copy, data, length)
-            slot.payload.large = copy
+            (<uint64_t*>copy)[0] = 1
+            memcpy(copy + LARGE_HEADER, data, length)
+            slot.payload.large = copy + LARGE_HEADER
             self.payload_bytes += length
         slot.payload_length = length
         slot.flags |= SLOT_HAS_PAYLOAD
 
-    cdef void free_payload(self, Slot* slot) noexcept nogil:
+    cdef void share_payload(self, Slot* slot, Slot* other) noexcept nogil:
+        # One error of many tasks is kept once.
+        self.free_payload(slot)
+        slot.payload = other.payload
+        slot.payload_length = other.payload_length
+        slot.flags |= other.flags & SLOT_HAS_PAYLOAD
         if slot.payload_length > SMALL_PAYLOAD:
-            self.payload_bytes -= slot.payload_length
-            if self.readers:
-                self.graveyard.push_back(slot.payload.large)
+            (<uint64_t*>(slot.payload.large - LARGE_HEADER))[0] += 1
+
+    cdef void free_payload(self, Slot* slot) noexcept nogil:
+        cdef uint64_t* holders
+        if slot.payload_length > SMALL_PAYLOAD:
+            holders = <uint64_t*>(slot.payload.large - LARGE_HEADER)
+            if holders[0] > 1:
+                holders[0] -= 1
             else:
-                free(slot.payload.large)
+                self.payload_bytes -= slot.payload_length
+                if self.readers:
+                    self.graveyard.push_back(<uint8_t*>holders)
+                else:
+                    free(holders)
         slot.payload_length = 0
         slot.flags &= ~SLOT_HAS_PAYLOAD
 

@@ -128,10 +128,9 @@ cdef class ColumnWriter:
     cdef void clear(self) noexcept nogil:
         cdef uint32_t column
         for column in range(self.n_columns):
-            if self.columns[column].capacity() > 1 << 20:
-                self.columns[column] = vector[uint8_t]()
-            else:
-                self.columns[column].clear()
+            self.columns[column].clear()
+            if self.columns[column].capacity() > 1 << 13:
+                self.columns[column].shrink_to_fit()
         self.n_rows = 0
 
     cdef bytes finish(self):

@@ -313,6 +313,7 @@ cdef class SchedulerCore:
                 commands.append((TO_CLIENT, client.number, <int>STATE, body))
             client.early = []
         model.dirty_clients.clear()
+        model.forget_scratch()
         return commands
 
     cdef int _worker_frames(self, WorkerRecord worker, list commands) except -1:
@@ -398,7 +399,7 @@ cdef class SchedulerCore:
     cdef list _holders(self, Task* task):
         cdef list answer = []
         cdef uint32_t number
-        if task.n_holders:
+        if task.holder != NONE:
             answer.append(self.model.worker(task.holder).address)
             number = task.more_holders
             while number != NONE:

@@ -128,7 +128,7 @@ cdef int lose_worker(Model model, ReadyQueue queue, WorkerRecord worker) except 
         for i in range(SLAB_TASKS):
             slot = (number << SLAB_BITS) | i
             task = model.task(slot)
-            if task.state == MEMORY and model.remove_holder(task, worker.number) and task.n_holders == 0:
+            if task.state == MEMORY and model.remove_holder(task, worker.number) and task.holder == NONE:
                 memory_to_lost(model, slot)
     return 0
 

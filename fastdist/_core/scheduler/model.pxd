@@ -47,7 +47,8 @@ cdef struct Task:
     uint8_t suspicious         # workers that died while executing it
     uint8_t duration_class     # what it was booked with in its worker's occupancy, while PROCESSING
     uint16_t retries           # left
-    uint16_t n_holders         # > 0 iff MEMORY
+    uint8_t dependents_log2    # capacity of the list of dependents; 0 = one id, inline
+    uint8_t spare
     uint32_t waiting_on        # inputs not in MEMORY, while WAITING or PROCESSING
     uint32_t n_waiters         # dependents that are WAITING, READY, NO_WORKER or PROCESSING
     uint32_t n_dependents      # dependents that exist; the record lives while > 0 or wanted
@@ -61,7 +62,7 @@ cdef struct Task:
     uint32_t prefix            # Model.prefixes
     uint32_t submission        # earlier submissions go first ...
     uint32_t order             # ... and inside one, lower orders
-    uint32_t holder            # one worker that holds the data (MEMORY)
+    uint32_t holder            # one worker that holds the data iff MEMORY, else NONE
     uint32_t more_holders      # list in Model.holders, or NONE
     uint32_t worker            # where it is PROCESSING, else NONE
     uint32_t previous          # neighbours in that worker's list
@@ -71,9 +72,7 @@ cdef struct Task:
     uint32_t n_dependencies
     uint32_t dependents_size   # ids in the list of dependents; some may be dead
     uint64_t dependencies      # one slot in the low half if n_dependencies == 1, else uint32_t* to slots
-    uint64_t dependents        # one id if dependents_capacity <= 1, else uint64_t* to ids
-    uint32_t dependents_capacity
-    uint32_t spare
+    uint64_t dependents        # one id if dependents_log2 == 0, else uint64_t* to ids
 
 
 cdef struct Slab:
@@ -307,7 +306,7 @@ cdef class Model:
         return <uint32_t*>task.dependencies
 
     cdef inline uint64_t* dependents_of(self, Task* task) noexcept nogil:
-        if task.dependents_capacity <= 1:
+        if task.dependents_log2 == 0:
             return &task.dependents
         return <uint64_t*>task.dependents
 
@@ -362,5 +361,6 @@ cdef class Model:
     cdef void heap_sift(self, uint32_t position) noexcept nogil
     cdef void link(self, WorkerRecord worker, uint32_t slot) noexcept
     cdef void unlink(self, WorkerRecord worker, uint32_t slot) noexcept
+    cdef void forget_scratch(self) noexcept
     cdef void mark_worker(self, WorkerRecord worker) noexcept
     cdef void mark_client(self, ClientRecord client) noexcept

@@ -249,7 +249,6 @@ cdef class Model:
         task.flags = 0
         task.suspicious = 0
         task.retries = 0
-        task.n_holders = 0
         task.waiting_on = 0
         task.n_waiters = 0
         task.n_dependents = 0
@@ -268,7 +267,7 @@ cdef class Model:
         task.nbytes = 0
         task.n_dependencies = 0
         task.dependents_size = 0
-        task.dependents_capacity = 0
+        task.dependents_log2 = 0
         self.n_tasks += 1
         self.n_in_state[RELEASED] += 1
         return (number << SLAB_BITS) | bit
@@ -301,10 +300,10 @@ cdef class Model:
     cdef void _free_lists(self, Task* task) noexcept:
         if task.n_dependencies > 1:
             free(<void*>task.dependencies)
-        if task.dependents_capacity > 1:
+        if task.dependents_log2:
             free(<void*>task.dependents)
         task.n_dependencies = 0
-        task.dependents_capacity = 0
+        task.dependents_log2 = 0
         task.dependents_size = 0
 
     cdef void free_task(self, uint32_t slot) noexcept:
@@ -346,15 +345,11 @@ cdef class Model:
 
     cdef int add_dependent(self, Task* task, uint64_t dependent) except -1:
         cdef uint64_t* ids
-        cdef uint32_t i, live, capacity
+        cdef uint32_t i, live
+        cdef uint8_t log2
         task.n_dependents += 1
-        if task.dependents_size == 0 and task.dependents_capacity <= 1:
-            task.dependents_capacity = 1
-            task.dependents_size = 1
-            task.dependents = dependent
-            return 0
-        if task.dependents_size >= task.dependents_capacity:
-            if task.dependents_capacity > 8 and task.n_dependents < task.dependents_size // 2:
+        if task.dependents_size >= <uint32_t>1 << task.dependents_log2:
+            if task.dependents_log2 > 3 and task.n_dependents < task.dependents_size // 2:
                 ids = self.dependents_of(task)
                 live = 0
                 for i in range(task.dependents_size):
@@ -363,18 +358,17 @@ cdef class Model:
                         live += 1
                 task.dependents_size = live
             else:
-                capacity = 4 if task.dependents_capacity <= 1 else 2 * task.dependents_capacity
-                if task.dependents_capacity <= 1:
-                    ids = <uint64_t*>malloc(capacity * sizeof(uint64_t))
-                else:
-                    ids = <uint64_t*>realloc(<void*>task.dependents, capacity * sizeof(uint64_t))
+                log2 = task.dependents_log2 + 1 if task.dependents_log2 else 2
+                ids = <uint64_t*>realloc(
+                    <void*>task.dependents if task.dependents_log2 else NULL, sizeof(uint64_t) << log2
+                )
                 if ids == NULL:
                     task.n_dependents -= 1
                     raise MemoryError("no memory for the dependents of a task")
-                if task.dependents_capacity <= 1:
+                if task.dependents_log2 == 0:
                     ids[0] = task.dependents
                 task.dependents = <uint64_t>ids
-                task.dependents_capacity = capacity
+                task.dependents_log2 = log2
         self.dependents_of(task)[task.dependents_size] = dependent
         task.dependents_size += 1
         return 0
@@ -544,7 +538,7 @@ cdef class Model:
 
     cdef bint is_held_by(self, Task* task, uint32_t worker) noexcept nogil:
         cdef uint32_t number
-        if task.n_holders == 0:
+        if task.holder == NONE:
             return False
         if task.holder == worker:
             return True
@@ -561,7 +555,7 @@ cdef class Model:
         cdef WorkerRecord record
         if self.is_held_by(task, worker):
             return 0
-        if task.n_holders == 0:
+        if task.holder == NONE:
             task.holder = worker
         else:
             holder.worker = worker
@@ -574,7 +568,6 @@ cdef class Model:
                 number = <uint32_t>self.holders.size()
                 self.holders.push_back(holder)
             task.more_holders = number
-        task.n_holders += 1
         record = self.worker(worker)
         record.nbytes += task.nbytes
         record.n_held += 1
@@ -603,7 +596,6 @@ cdef class Model:
             link[0] = self.holders[number].next
             self.holders[number].next = self.free_holder
             self.free_holder = number
-        task.n_holders -= 1
         record = self.worker(worker)
         record.nbytes -= task.nbytes
         record.n_held -= 1
@@ -612,7 +604,7 @@ cdef class Model:
     cdef int holders_into(self, Task* task, vector[uint32_t]& out) except -1:
         cdef uint32_t number
         out.clear()
-        if task.n_holders:
+        if task.holder != NONE:
             out.push_back(task.holder)
             number = task.more_holders
             while number != NONE:
@@ -761,6 +753,13 @@ cdef class Model:
     cdef Options option(self, uint32_t number):
         return <Options>self.options[number]
 
+    cdef void forget_scratch(self) noexcept:
+        """Give back the lists between two batches that one large batch has made long."""
+        give_back_list(self.became_ready)
+        give_back_list(self.may_go_ahead)
+        give_back_list(self.assigned)
+        give_back_list(self.to_check)
+
     cdef void mark_worker(self, WorkerRecord worker) noexcept:
         if not worker.dirty:
             worker.dirty = True
@@ -804,8 +803,8 @@ cdef class Model:
             self.ranks.push_back(0.0)
         self.loads[number] = worker.occupancy * 1e-9 / worker.nthreads
         self.ranks[number] = self.loads[number]
-        if worker.n_processing < worker.nthreads:
-            self.ranks[number] = <double>worker.n_processing / worker.nthreads - 1.0
+        if worker.n_processing - worker.n_ahead < worker.nthreads:
+            self.ranks[number] = <double>(worker.n_processing - worker.n_ahead) / worker.nthreads - 1.0
         position = self.heap_positions[number]
         if not worker.running:
             if position >= 0:
@@ -866,6 +865,11 @@ cdef extern from *:
     """
     uint32_t lowest_bit "fastdist_lowest_bit" (uint32_t x) noexcept nogil
     uint32_t count_bits "fastdist_count_bits" (uint32_t x) noexcept nogil
+
+
+cdef void give_back_list(vector[uint64_t]& items) noexcept:
+    if items.empty() and items.capacity() > 4096:
+        items.shrink_to_fit()
 
 
 def task_record_bytes() -> int:

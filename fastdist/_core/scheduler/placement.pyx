@@ -158,7 +158,8 @@ cdef inline int count_input(Model model, uint32_t number, uint64_t nbytes) excep
 # -- the queue --------------------------------------------------------------------------------------------------------
 
 cdef bint has_room(Model model, WorkerRecord worker, Prefix* prefix) noexcept:
-    if worker.n_processing < ceil(model.saturation * worker.nthreads):
+    # What was sent ahead takes no thread from what can start now.
+    if worker.n_processing - worker.n_ahead < ceil(model.saturation * worker.nthreads):
         return True
     if prefix.duration < 0 or prefix.nbytes > model.bulky_bytes:
         return False

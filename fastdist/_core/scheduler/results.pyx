@@ -22,6 +22,7 @@ from fastdist._core.codec.frames cimport (
 from fastdist._core.scheduler.model cimport (
     AHEAD,
     MEMORY,
+    NONE,
     PROCESSING,
     RETRACTING,
     SCATTERING,
@@ -192,7 +193,7 @@ cdef int take_missing(Model model, Task* task, Row* row) except -1:
         return 0
     if model.remove_holder(task, <uint32_t>row.nbytes):
         tell_free(model, model.worker(<uint32_t>row.nbytes), row.id)
-        if task.n_holders == 0:
+        if task.holder == NONE:
             memory_to_lost(model, <uint32_t>row.id)
     return 0
 

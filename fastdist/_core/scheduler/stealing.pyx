@@ -52,7 +52,7 @@ cdef int balance(Model model) except -1:
     if model.load_heap.size() < 2:
         return 0
     thief = model.worker(model.load_heap[0])
-    if thief.n_processing >= thief.nthreads:
+    if thief.n_processing - thief.n_ahead >= thief.nthreads:
         return 0
     victim = most_loaded(model)
     if victim is not None and victim is not thief and victim.n_retracting == 0:

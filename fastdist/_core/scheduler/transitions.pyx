@@ -322,7 +322,7 @@ cdef int write_run_row(Model model, uint32_t slot, WorkerRecord worker) except -
         dependency = model.task(dependencies[i])
         worker.run.put_u64(11, model.id_of(dependencies[i]))
         worker.run.put_u64(12, dependency.nbytes if dependency.state == MEMORY else 0)
-        if dependency.n_holders:
+        if dependency.holder != NONE:
             worker.run.put_u32(14, dependency.holder)
             tell_address(model, worker, dependency.holder)
             holder = dependency.more_holders
@@ -578,7 +578,7 @@ cdef int memory_to_released(Model model, uint32_t slot) except -1:
     cdef Task* task = model.task(slot)
     cdef uint64_t id = model.id_of(slot)
     cdef uint32_t worker
-    while task.n_holders:
+    while task.holder != NONE:
         worker = task.holder
         tell_free(model, model.worker(worker), id)
         model.remove_holder(task, worker)

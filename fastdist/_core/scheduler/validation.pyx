@@ -57,7 +57,7 @@ cdef int check_task(Model model, uint32_t slot) except -1:
     cdef bint needed = task.state in (WAITING, READY, NO_WORKER, PROCESSING)
     key = model.key_bytes(task, &length)
     assert model.keys.find(model.keys.hash(key, length), key, length) == slot, "the key table does not know the task"
-    assert (task.n_holders > 0) == (task.state == MEMORY), "a task has holders iff it is in memory"
+    assert (task.holder != NONE) == (task.state == MEMORY), "a task has holders iff it is in memory"
     assert (task.worker != NONE) == (task.state == PROCESSING), "a task has a worker iff it is processing"
     for i in range(task.n_dependencies):
         if model.task(model.dependencies_of(task)[i]).state != MEMORY:

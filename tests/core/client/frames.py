@@ -13,7 +13,7 @@ from fastdist._core.codec.frames import ColumnReader, ColumnWriter, TaskStatus
 from fastdist._core.codec.values import decode_call, encode_value
 
 FINISHED, ERRED = TaskStatus.STATUS_FINISHED, TaskStatus.STATUS_ERRED
-CANCELLED, LOST = TaskStatus.STATUS_CANCELLED, TaskStatus.STATUS_LOST
+CANCELLED, LOST, PENDING = TaskStatus.STATUS_CANCELLED, TaskStatus.STATUS_LOST, TaskStatus.STATUS_PENDING
 NO_TYPE = 0xFFFFFFFF
 
 
@@ -100,7 +100,7 @@ def read_tasks(body: bytes) -> Tasks:
     ends = struct.unpack(f"<{n + 1}I", column[6])
     inputs = struct.unpack(f"<{len(column[7]) // 8}Q", column[7])
     orders = struct.unpack(f"<{n}I", column[8]) if column[8] else tuple(range(n))
-    options = struct.unpack(f"<{n}I", column[9]) if column[9] else (NO_TYPE,) * n
+    options = struct.unpack(f"<{n}I", column[9]) if column[9] else (0,) * n
     row_flags = column[10] or bytes([3]) * n
     table = cut(column[11], column[12])
     packed = msgpack.unpackb(column[13])
@@ -112,7 +112,7 @@ def read_tasks(body: bytes) -> Tasks:
             arguments[i],
             list(inputs[ends[i] : ends[i + 1]]),
             orders[i],
-            None if options[i] == NO_TYPE else packed[options[i]],
+            packed[options[i] - 1] if options[i] else None,
             row_flags[i],
         )
         for i in range(n)

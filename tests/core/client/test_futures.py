@@ -11,7 +11,7 @@ import pytest
 
 from fastdist._core.client.futures import FutureSlot, FutureTable, Waiter
 from fastdist.errors import FrameError
-from tests.core.client.frames import CANCELLED, ERRED, FINISHED, LOST, inline, read_release, state_frame
+from tests.core.client.frames import CANCELLED, ERRED, FINISHED, LOST, PENDING, inline, read_release, state_frame
 
 
 @pytest.fixture
@@ -80,15 +80,43 @@ def test_a_truncated_frame_is_refused_at_every_length(table: FutureTable) -> Non
             table.on_state(body[:length])
 
 
-def test_a_lost_result_is_awaited_again(table: FutureTable) -> None:
+def test_a_result_that_is_computed_again_is_awaited_again(table: FutureTable) -> None:
     (future,) = make(table, 1)
     table.on_state(state_frame((1, FINISHED, inline(1))))
-    table.on_state(state_frame((1, LOST, b"")))
-    assert (future.state, future.payload) == (LOST, None)
+    table.on_state(state_frame((1, PENDING, b"")))
+    assert (future.state, future.payload) == (PENDING, None)
     waiter = Waiter(table, [future], lambda: None)
     assert not waiter.start()
     table.on_state(state_frame((1, FINISHED, inline(2))))
     assert waiter.done and table.gather([future])[0] == [2]
+
+
+def test_a_lost_result_ends_the_wait_and_frees_the_key(table: FutureTable) -> None:
+    (future,) = make(table, 1)
+    waiter = Waiter(table, [future], lambda: None, True)
+    assert not waiter.start()
+    table.on_state(state_frame((1, LOST, b"the last holder died")))
+    assert waiter.done and waiter.failed
+    assert future.payload == b"the last holder died"
+    assert not table.find_key(future.key_bytes)
+
+
+@pytest.mark.parametrize("text", [b"short", b"long " * 100])
+def test_rows_without_an_error_have_that_of_the_row_before_them(table: FutureTable, text: bytes) -> None:
+    futures = make(table, 6)
+    table.on_state(
+        state_frame(
+            (1, FINISHED, inline(1)), (99, ERRED, text), (2, ERRED, b""), (3, FINISHED, inline(3)), (4, ERRED, b""),
+            (5, CANCELLED, b""), (6, ERRED, b"its own"),
+        )
+    )  # fmt: skip
+    assert [future.payload for future in futures] == [inline(1), text, inline(3), text, text, b"its own"]
+    assert table.payload_bytes == (len(text) if len(text) > 16 else 0)
+    table.on_state(state_frame((2, PENDING, b"")))
+    assert futures[3].payload == text
+    del futures
+    table.release_frame()
+    assert table.payload_bytes == 0
 
 
 def test_cancelled_is_final_and_frees_the_key(table: FutureTable) -> None:

@@ -5,6 +5,8 @@ May import: fastdist._core, its siblings.
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from fastdist._core.codec.frames import DoneStatus, TaskStatus
@@ -16,7 +18,7 @@ def chain(cluster: Cluster, client: FakeClient, length: int = 3) -> list[str]:
     """k-0 <- k-1 <- ... in one frame."""
     keys = [f"k-{i}" for i in range(length)]
     rows = [client.row(keys[0])]
-    rows += [client.row(key, before) for before, key in zip(keys[:-1], keys[1:], strict=True)]
+    rows += [client.row(key, before) for before, key in itertools.pairwise(keys)]
     client.submit_rows(rows)
     return keys
 
@@ -77,9 +79,9 @@ def test_a_depth_is_bounded_while_durations_are_unknown() -> None:
     chain(cluster, client, 100)
     cluster.act()
     assert cluster.core.worker_view(0)["ahead"] == 3
-    cluster.done(0, "k-0", seconds=0.00001)
+    cluster.done(0, "k-0", "k-1", "k-2", "k-3", seconds=0.00001)
     cluster.act()
-    assert cluster.core.worker_view(0)["ahead"] == 98
+    assert cluster.core.worker_view(0)["ahead"] == 95
 
 
 def test_a_bytes_are_bounded() -> None:
@@ -221,7 +223,16 @@ def test_f_rows_carry_what_lets_a_later_arrival_overtake() -> None:
 
 def test_a_chain_is_not_asked_back_because_another_worker_idles() -> None:
     """Its first task is about to start, and the others cannot start anywhere before it has finished."""
-    cluster, _, worker = sent_ahead([1, 1])
+    cluster = Cluster([1, 1])
+    chain(cluster, cluster.client(), 2)
     for _ in range(3):
         cluster.act()
-        assert cluster.workers[worker].asked_back == {}
+        assert [list(worker.assigned) for worker in cluster.workers] == [["k-0", "k-1"], []]
+        assert cluster.workers[0].asked_back == {}
+
+
+def test_what_was_sent_ahead_keeps_no_thread_from_what_can_start() -> None:
+    cluster, client, _ = sent_ahead([2])
+    client.submit("now")
+    cluster.act()
+    assert cluster.where("now") == 0

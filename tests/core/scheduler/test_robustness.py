@@ -46,7 +46,7 @@ BAD_TASKS = {
     "unknown options": lambda: tasks_frame(1000, [row("x", option=3)]),
     "function never sent": lambda: tasks_frame(1000, [row("x"), row("y", function=b"?")], known_functions=[b"?"]),
     "empty key": lambda: tasks_frame(1000, [row("x"), TaskRow(b"")]),
-    "key too long": lambda: tasks_frame(1000, [row("x" * 70_000)]),
+    "key too long": lambda: tasks_frame(1000, [TaskRow(b"s" * 70_000)]),
     "too many tasks": lambda: tasks_frame(1000, [row("x")] * 100_001),
     "nothing": lambda: b"",
     "columns of another frame": lambda: release_frame([1]),
@@ -136,17 +136,14 @@ def test_a_task_record_is_two_cache_lines() -> None:
 def test_slots_are_used_again_oldest_first_with_a_new_generation() -> None:
     cluster = Cluster([])
     client = cluster.client()
-    first: list[int] = []
-    client.map([f"k-{i}" for i in range(320)])
-    first = [view["id"] for view in cluster.core.tasks()]
-    client.release(*client.ids)
-    client.map([f"n-{i}" for i in range(320)])
-    second = [view["id"] for view in cluster.core.tasks()]
-    assert not set(first) & set(second)
-    assert max(id & 0xFFFFFFFF for id in second) < 384
-    assert {id >> 32 for id in second} == {1, 2}
-    slots = [cluster.view(f"n-{i}")["id"] & 0xFFFFFFFF for i in range(288)]
-    assert slots == sorted(slots)
+    client.map([f"k-{i}" for i in range(321)])
+    old = {view["id"] for view in cluster.core.tasks()}
+    client.release(*(f"k-{i}" for i in range(64, 96)))
+    client.release(*(f"k-{i}" for i in range(32)))
+    client.map([f"n-{i}" for i in range(31 + 64)])
+    slots = [cluster.view(f"n-{i}")["id"] & 0xFFFFFFFF for i in range(31 + 64)]
+    assert slots == [*range(321, 352), *range(64, 96), *range(32)]
+    assert old.isdisjoint(cluster.view(f"n-{i}")["id"] for i in range(31 + 64))
 
 
 def test_survivors_keep_their_keys_and_arguments_when_payloads_are_compacted() -> None:
