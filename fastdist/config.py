@@ -126,6 +126,9 @@ def _frame_bytes(value: Any) -> int:
     if size >= 1 << 32:
         # The offsets inside a columnar frame have 32 bits.
         raise ValueError(f"{value!r} is too much: a columnar frame stays below 4 GiB")
+    if size < 1 << 27:
+        # What is sent in batches is cut at 64 MiB.
+        raise ValueError(f"{value!r} is too little: a columnar frame must be able to hold 128 MiB")
     return size
 
 

@@ -95,8 +95,10 @@ class Client(FutureCalls, ClusterCalls):
             The name of the task: the same key is the same task.
         workers, allow_other_workers : str, number or collection; bool
             Workers, by address, name or host, that may run it; whether others may if none of them is there.
+            While no worker fits, the task waits for one to come, and a warning in the log says so.
         resources : dict, optional
-            Amounts of resources that it takes while it runs, such as ``{"GPU": 1}``.
+            Amounts of resources that it takes while it runs, such as ``{"GPU": 1}``; as for `workers`, it
+            waits for a worker that has them.
         retries : int, optional
             How often it may fail before it counts as failed.
         priority, fifo_timeout : number; number or str
@@ -258,6 +260,7 @@ class Client(FutureCalls, ClusterCalls):
         self._check_usable()
         graph = dsk.__dask_graph__() if hasattr(dsk, "__dask_graph__") else dsk
         flat_keys = list(_flat(keys))
+        self._submitter.make_keys_free()
         options = pack_options(
             workers=workers,
             allow_other_workers=allow_other_workers,
@@ -371,6 +374,7 @@ class Client(FutureCalls, ClusterCalls):
         skip = errors == "skip"
         if asynchronous or (asynchronous is None and self.asynchronous):
             return self._on_my_loop(self._gather_async(futures, flat, is_flat, skip, direct))
+        self._check_may_block()
         if not flat:
             return futures
         values = self._gatherer.gather_blocking(flat, self._run, skip, None, direct)

@@ -55,7 +55,7 @@ class SchedulerConnection:
         heartbeat_interval: float,
     ):
         self.address = ""
-        self.submitter = Submitter(table, self.send_tasks, self.make_room)
+        self.submitter = Submitter(table, self.send_tasks, self.make_room, self.release_now)
         self.info: dict[str, Any] = {}
         self._client_id = client_id
         self._table = table
@@ -105,7 +105,8 @@ class SchedulerConnection:
         comm = await connect(
             address, role=Role.CLIENT, token=token, insecure=insecure, timeout=timeout, retry=True
         )
-        peer = Peer(comm, {"close": self._on_close_request}, f"the scheduler at {self.address}")
+        handlers = {"close": self._on_close_request, "no-worker-fits": on_no_worker_fits}
+        peer = Peer(comm, handlers, f"the scheduler at {self.address}")
         peer.on_frame[FrameKind.STATE] = self._on_state
         peer.on_close = self._on_close
         try:
@@ -215,12 +216,11 @@ class SchedulerConnection:
 
     # -- releases and signs of life --------------------------------------------------------------------------
 
-    def release_now(self) -> bool:
-        """Send the releases that piled up; False if there were none or a submission is under way."""
+    def release_now(self, wait: bool = True) -> bool:
+        """Send the releases that piled up; False if there were none, or a submission is under way and `wait` false."""
         if not self._table.n_released and not self.submitter.sent_functions.has_dropped:
             return False
-        # Never wait here: whoever holds the lock may be pickling something large.
-        if not self.is_open or not self.submitter.lock.acquire(blocking=False):
+        if not self.is_open or not self.submitter.lock.acquire(blocking=wait):
             return False
         try:
             body = self._table.release_frame(self.submitter.sent_functions.take_dropped())
@@ -232,7 +232,8 @@ class SchedulerConnection:
 
     def _release_soon(self) -> None:
         try:
-            if self.release_now():
+            # Without waiting: whoever holds the lock may be pickling something large.
+            if self.release_now(wait=False):
                 self._release_pause = SHORTEST_RELEASE_PAUSE
             else:
                 self._release_pause = min(2 * self._release_pause, LONGEST_RELEASE_PAUSE)
@@ -289,6 +290,25 @@ class SchedulerConnection:
             except CommClosedError:
                 return
             await peer.close(timeout)
+
+
+def on_no_worker_fits(peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
+    """Warn that tasks wait for a worker that is not there; one may come, so they are left pending."""
+    wishes = []
+    if fields.get("workers"):
+        wishes.append(f"workers={fields['workers']!r}")
+    if fields.get("resources"):
+        wishes.append(f"resources={fields['resources']!r}")
+    offers = [
+        f"{address} (name {name!r}, resources {resources or 'none'})"
+        for address, name, resources in fields.get("offers") or ()
+    ]
+    more = int(fields.get("n_workers") or 0) - len(offers)
+    logger.warning(
+        "no worker fits %s: these tasks wait until one comes. The workers are: %s",
+        " and ".join(wishes),
+        ", ".join(offers) + (f" and {more} more" if more > 0 else "") or "none",
+    )
 
 
 def versions() -> dict[str, str]:

@@ -127,6 +127,10 @@ cdef class Future(FutureSlot):
         """Cancel the task; see `Client.cancel`."""
         return self._client().cancel([self], reason=reason, msg=msg, **kwargs)
 
+    def retry(self, **kwargs):
+        """Run the task again if it failed; see `Client.retry`."""
+        return self._client().retry([self], **kwargs)
+
     def release(self) -> None:
         """Give up this reference now instead of when the object goes."""
         self.give_up()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("fastdist.client")
 
 #: One request to a worker asks for about this many bytes, and at most so many results.
-BATCH_BYTES = 64 << 20
+BATCH_BYTES = 16 << 20
 BATCH_RESULTS = 5_000
 #: Requests in flight, to all workers together.
 MAX_REQUESTS = 50

@@ -312,10 +312,7 @@ class Lifecycle:
         self._check_fork()
         if asynchronous or (asynchronous is None and self.asynchronous):
             return self._on_my_loop(func(*args, **kwargs))
-        if self._asynchronous:
-            raise RuntimeError(
-                "an asynchronous client cannot block: leave out asynchronous=False and await the call"
-            )
+        self._check_may_block()
         return self._run(func(*args, **kwargs), parse_seconds(callback_timeout))
 
     def _run(self, coroutine: Coroutine[Any, Any, Any], timeout: float | None = None) -> Any:
@@ -337,6 +334,12 @@ class Lifecycle:
         if running is None or running is self._loop:
             return coroutine
         return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
+
+    def _check_may_block(self) -> None:
+        if self._asynchronous:
+            raise RuntimeError(
+                "an asynchronous client cannot block: leave out asynchronous=False and await the call"
+            )
 
     def _check_fork(self) -> None:
         if self._pid != os.getpid():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import math
 import re
 from collections.abc import Collection, Mapping
-from numbers import Number, Real
+from numbers import Real
 from typing import Any
 
 import msgpack
@@ -17,6 +18,9 @@ UNITS = {
     "d": 86400.0, "day": 86400.0, "days": 86400.0,
 }  # fmt: skip
 DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[-+]?[0-9]+)?)\s*([a-zµ]*)\s*", re.IGNORECASE)
+
+#: What the scheduler can count.
+MAX_RETRIES = 65_535
 
 
 def parse_seconds(value: Any, what: str = "timeout") -> float | None:
@@ -44,14 +48,16 @@ def parse_seconds(value: Any, what: str = "timeout") -> float | None:
 
 
 def parse_workers(workers: Any) -> list[Any] | None:
-    """Workers as a list: one name, address or host, or a list, tuple or set of them."""
+    """Workers as a list of texts: one name, address or host, or a list, tuple or set of them."""
     if workers is None:
         return None
-    if isinstance(workers, str | Number):
-        return [workers]
-    if isinstance(workers, list | tuple | set | frozenset):
-        return list(workers)
-    raise TypeError(f"workers= must be a name or address, or a list, tuple or set of them, not {workers!r}")
+    names = workers if isinstance(workers, list | tuple | set | frozenset) else [workers]
+    for name in names:
+        if isinstance(name, bool) or not isinstance(name, str | int):
+            raise TypeError(
+                f"workers= must be a name, address or host, or a list, tuple or set of them, not {workers!r}"
+            )
+    return sorted({str(name) for name in names})
 
 
 def refuse_actors(*values: Any) -> None:
@@ -82,6 +88,8 @@ def pack_options(
         raise ValueError("allow_other_workers= has a meaning only together with workers=")
     names = parse_workers(workers)
     if names is not None:
+        if not names:
+            raise ValueError("workers= names no worker at all; leave it out to allow every worker")
         options["workers"] = names
         if allow_other_workers:
             options["allow_other_workers"] = True
@@ -90,12 +98,14 @@ def pack_options(
     if retries is not None:
         if isinstance(retries, bool) or not isinstance(retries, int):
             raise TypeError(f"retries= must be a whole number, not {retries!r}")
-        if retries < 0:
-            raise ValueError(f"retries= must not be negative, but is {retries}")
+        if not 0 <= retries <= MAX_RETRIES:
+            raise ValueError(f"retries= must lie between 0 and {MAX_RETRIES}, but is {retries}")
         if retries:
             options["retries"] = retries
     if isinstance(priority, bool) or not isinstance(priority, Real):
         raise TypeError(f"priority= must be a number, not {priority!r}")
+    if not math.isfinite(priority):
+        raise ValueError(f"priority= must be finite, but is {priority!r}")
     if priority:
         options["priority"] = float(priority)
     return msgpack.packb(options) if options else None
@@ -109,8 +119,8 @@ def check_resources(resources: Any) -> dict[str, float]:
     for name, amount in resources.items():
         if not isinstance(name, str) or isinstance(amount, bool) or not isinstance(amount, Real):
             raise TypeError(f"resources= must map names to amounts, but has {name!r}: {amount!r}")
-        if amount < 0:
-            raise ValueError(f"resources= must not be negative, but has {name!r}: {amount!r}")
+        if not 0 <= amount < math.inf:
+            raise ValueError(f"resources= must be finite and not negative, but has {name!r}: {amount!r}")
         amounts[name] = float(amount)
     return amounts
 

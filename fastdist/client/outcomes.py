@@ -13,7 +13,6 @@ from fastdist.client.future import Future
 from fastdist.errors import FutureCancelledError, KilledWorker, TaskLostError
 from fastdist.protocol.failures import load_failure
 
-
 #: An exception tells of it.
 FAILED = (TaskStatus.STATUS_ERRED, TaskStatus.STATUS_LOST)
 

@@ -1,4 +1,4 @@
-"""From `submit`, `map` and `get` to TASKS frames. May import: `_core`, `protocol`, `errors`."""
+"""From `submit`, `map` and `get` to TASKS frames. May import: `_core`, `config`, `protocol`, `errors`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sized
 from typing import Any
 
+from fastdist import config
 from fastdist._core.client.batch import INLINE, NO_OPTIONS, WANTED, TaskBatch
 from fastdist._core.client.futures import FutureTable
 from fastdist._core.keys.canonical import decode_key, encode_key
@@ -76,6 +77,45 @@ class KnownKeys(Collection[Any]):
         return len(self._table)
 
 
+class NamedTasks:
+    """What the tasks do that have a key of the user's choice, so that no key means two different tasks.
+
+    Parameters
+    ----------
+    table : FutureTable
+    """
+
+    def __init__(self, table: FutureTable):
+        self._table = table
+        self._contents: dict[int, bytes] = {}
+        self._sweep_at = 1_000
+
+    def add(self, futures: Iterable[Future], contents: Iterable[bytes | None]) -> None:
+        """Remember what new tasks do; None for what has no name of its own."""
+        for future, content in zip(futures, contents, strict=True):
+            if content is not None:
+                self._contents[future.id] = content
+        if len(self._contents) > self._sweep_at:
+            live = self._contents.keys() & set(self._table.live_ids())
+            self._contents = {id: self._contents[id] for id in live}
+            self._sweep_at = max(1_000, 2 * len(live))
+
+    def check(self, future: Future, content: bytes | None) -> None:
+        """Compare a call with the task that has its key already.
+
+        Raises
+        ------
+        ValueError
+            If they differ.
+        """
+        known = self._contents.get(future.id)
+        if known is not None and content is not None and known != content:
+            raise ValueError(
+                f"the key {future.key!r} names another task already, with another function or other arguments; "
+                "use another key, or release the futures of that task first"
+            )
+
+
 class Submitter:
     """Makes tasks out of calls, one batch per call.
 
@@ -87,16 +127,25 @@ class Submitter:
         Sends the body of a TASKS frame; from any thread, without waiting.
     make_room : callable, optional
         Waits while too much is unsent.
+    release_now : callable, optional
+        Sends the releases that piled up, so that a key which nobody holds any more can name another task.
     """
 
     def __init__(
-        self, table: FutureTable, send: Callable[[bytes], None], make_room: Callable[[], None] | None = None
+        self,
+        table: FutureTable,
+        send: Callable[[bytes], None],
+        make_room: Callable[[], None] | None = None,
+        release_now: Callable[[], object] | None = None,
     ):
         self.table = table
         self.lock = threading.RLock()
         self.sent_functions = SentFunctions()
         self._send = send
         self._make_room = make_room
+        self._release_now = release_now
+        self._named = NamedTasks(table)
+        self._frame_limit = config.get("comm.max-frame-bytes")
         self._functions = FunctionCache()
         self._submissions = itertools.count(1)
 
@@ -111,6 +160,7 @@ class Submitter:
             self._make_room,
             next(self._submissions),
             max(0, int(fifo_timeout * 1e6)),
+            limit=self._frame_limit,
         )
 
     def add_function(self, batch: TaskBatch, function: Callable[..., Any]) -> int:
@@ -130,15 +180,18 @@ class Submitter:
         fifo_timeout: float,
     ) -> Future:
         """One task; see `Client.submit`."""
-        key_bytes = None
-        if key is not None:
-            key_bytes = encode_key(key)
-        elif pure:
+        key_bytes = content = None
+        if pure or key is not None:
             key_bytes = KeyMaker(function, kwargs).key(args)
-        if key_bytes is None:
+        if key is not None:
+            self.make_keys_free()
+            content, key_bytes = key_bytes, encode_key(key)
+        elif key_bytes is None:
             key_bytes = encode_key(f"{function_name(function)}-{uuid.uuid4()}")
         known = self.table.future(self.table.find_key(key_bytes))
         if known is not None:
+            if key is not None:
+                self._named.check(known, content)
             return known
         batch = self.new_batch(fifo_timeout)
         try:
@@ -151,6 +204,8 @@ class Submitter:
         except BaseException:
             batch.abort()
             raise
+        if content is not None:
+            self._named.add((future,), (content,))
         return future
 
     def reference(self, key_bytes: bytes) -> Future:
@@ -182,12 +237,11 @@ class Submitter:
         """One task per row; see `Client.map`."""
         check_iterables(iterables)
         expected = min(len(iterable) for iterable in iterables)
-        make_key, make_other_key = self._key_makers(function, kwargs, key, pure, expected)
+        contents: dict[bytes, bytes | None] = {}
+        make_key, make_other_key = self._key_makers(function, kwargs, key, pure, expected, contents)
         rows: Iterator[tuple[Any, ...]] = zip(*iterables)  # noqa: B905 (the shortest one counts)
         if not batch_size or batch_size <= 1 or expected <= batch_size:
-            return self._map_batch(
-                function, rows, expected, make_key, make_other_key, kwargs, options, fifo_timeout
-            )
+            batch_size = max(1, expected)
         futures: list[Future] = []
         for start in range(0, expected, batch_size):
             part = itertools.islice(rows, batch_size)
@@ -195,7 +249,15 @@ class Submitter:
             futures += self._map_batch(
                 function, part, size, make_key, make_other_key, kwargs, options, fifo_timeout
             )
+        if contents:
+            new = [future for future in futures if future.key_bytes in contents]
+            self._named.add(new, (contents[future.key_bytes] for future in new))
         return futures
+
+    def make_keys_free(self) -> None:
+        """Let go of what nobody holds any more, so that its keys can name other tasks."""
+        if self._release_now is not None and self.table.n_released:
+            self._release_now()
 
     def submit_graph(self, graph: FlatGraph, *, options: bytes | None, fifo_timeout: float) -> list[Future]:
         """The tasks of a graph; the futures of its outputs, in their order."""
@@ -259,7 +321,13 @@ class Submitter:
         return futures
 
     def _key_makers(
-        self, function: Callable[..., Any], kwargs: dict[str, Any], key: Any, pure: bool, expected: int
+        self,
+        function: Callable[..., Any],
+        kwargs: dict[str, Any],
+        key: Any,
+        pure: bool,
+        expected: int,
+        contents: dict[bytes, bytes | None],
     ) -> tuple[Callable[[tuple[Any, ...]], bytes | None], Callable[[], bytes]]:
         """What names each row, and what names a row that the first one has no name for."""
         if isinstance(key, list | tuple) and not isinstance(key, str):
@@ -268,8 +336,8 @@ class Submitter:
                 raise ValueError(f"key= has {len(keys)} keys for {expected} tasks")
             if not unique(keys):
                 raise ValueError("key= names the same key twice; every task needs its own")
-            named = iter(keys)
-            return (lambda args: next(named)), _never_called
+            self.make_keys_free()
+            return self._named_keys(iter(keys), KeyMaker(function, kwargs), contents), _never_called
         prefix = key or function_name(function)
         counter = itertools.count()
         token = uuid.uuid4()
@@ -282,6 +350,23 @@ class Submitter:
             if maker.deterministic:
                 return maker.key, make_impure_key
         return (lambda args: None), make_impure_key
+
+    def _named_keys(
+        self, keys: Iterator[bytes], maker: KeyMaker, contents: dict[bytes, bytes | None]
+    ) -> Callable[[tuple[Any, ...]], bytes]:
+        """Gives each row the next of the user's keys, and notes what the new tasks do."""
+
+        def make_key(args: tuple[Any, ...]) -> bytes:
+            key = next(keys)
+            content = maker.key(args)
+            known = self.table.future(self.table.find_key(key))
+            if known is None:
+                contents[key] = content
+            else:
+                self._named.check(known, content)
+            return key
+
+        return make_key
 
 
 def check_iterables(iterables: tuple[Any, ...]) -> None:

@@ -354,13 +354,18 @@ class as_completed:
                 return batch
             batch.append(self._with_result(future) if self.with_results else future)
 
-    def batches(self) -> Any:
-        """Iterate over lists of all that is done by then."""
+    def batches(self) -> Batches:
+        """Iterate, also with `async for`, over lists of all that is done by then."""
+        return Batches(self)
+
+    async def _next_batch_async(self) -> list[Any]:
+        batch = [await self.__anext__()]
         while True:
-            try:
-                yield self.next_batch(block=True)
-            except StopIteration:
-                return
+            with self.lock:
+                future = self._take()
+            if future is None:
+                return batch
+            batch.append(await self._with_result_async(future) if self.with_results else future)
 
     def _with_result(self, future: Future) -> tuple[Future, Any]:
         try:
@@ -378,6 +383,25 @@ class as_completed:
         if self.raise_errors or not future.done() or future.status == "finished":
             raise error
         return type(error), error, error.__traceback__
+
+
+class Batches:
+    """What `as_completed.batches` gives."""
+
+    def __init__(self, sequence: as_completed):
+        self._sequence = sequence
+
+    def __iter__(self) -> Batches:
+        return self
+
+    def __aiter__(self) -> Batches:
+        return self
+
+    def __next__(self) -> list[Any]:
+        return self._sequence.next_batch(block=True)
+
+    async def __anext__(self) -> list[Any]:
+        return await self._sequence._next_batch_async()
 
 
 def _now() -> float:

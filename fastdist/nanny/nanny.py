@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import time
 from collections.abc import Generator, Mapping
 from typing import Any
@@ -333,11 +334,12 @@ class Nanny:
         reason = self._end_reason or f"its process ended with {status}"
         logger.warning("worker %s (%s) ended unexpectedly: %s", self.name, address, reason)
         self._in_background(self._report(status, address, executing, reason))
-        self._in_background(self._recover(bool(executing), reason))
+        # Nobody can tell who sends SIGKILL, but it is not the worker that fails to start.
+        self._in_background(self._recover(bool(executing) or status.signal == signal.SIGKILL, reason))
 
-    async def _recover(self, task_is_to_blame: bool, reason: str) -> None:
-        """Start the worker again, or give up."""
-        while (delay := self._delay_before_restart(task_is_to_blame)) is not None:
+    async def _recover(self, was_killed: bool, reason: str) -> None:
+        """Start the worker again, or give up; a death that a task or a signal caused is no reason to."""
+        while (delay := self._delay_before_restart(was_killed)) is not None:
             # Until it runs again, a further end is a failed start, and counted here.
             self.status = Status.starting
             await asyncio.sleep(delay)
@@ -347,7 +349,7 @@ class Nanny:
                 await self._wait_until_started()
                 return
             except RuntimeError as error:
-                task_is_to_blame, reason = False, str(error)
+                was_killed, reason = False, str(error)
                 logger.warning("%s", reason)
         logger.error(
             "worker %s ended %d times in a row within %g s of its start; giving up. Last reason: %s",
@@ -359,9 +361,9 @@ class Nanny:
         self.close_reason = reason
         self._finish(Status.failed)
 
-    def _delay_before_restart(self, task_is_to_blame: bool) -> float | None:
+    def _delay_before_restart(self, was_killed: bool) -> float | None:
         """Seconds until the next start; None to give up."""
-        if task_is_to_blame or time.monotonic() - self._start_time > RAPID_DEATH:
+        if was_killed or time.monotonic() - self._start_time > RAPID_DEATH:
             self._rapid_deaths = 0
             return 0.0
         self._rapid_deaths += 1

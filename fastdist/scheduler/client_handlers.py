@@ -17,13 +17,16 @@ from fastdist.errors import CommClosedError
 from fastdist.rpc.fields import flag, ids, items, number, text, whole
 from fastdist.rpc.peer import Handler, Peer
 from fastdist.scheduler.membership import ClientEntry, WorkerEntry
-from fastdist.scheduler.options import read_options, worker_restriction
+from fastdist.scheduler.options import Placing, read_options, worker_restriction
 
 if TYPE_CHECKING:
     from fastdist.scheduler.scheduler import Scheduler
 
 TASKS_COLUMNS = 14
 OPTIONS_COLUMN = 13
+#: Wishes that no worker fulfils of which one client is told, and workers that are described to it then.
+MAX_UNMET = 1_000
+SHOWN_OFFERS = 10
 Answer = dict[str, Any] | tuple[dict[str, Any], list[Any]]
 
 
@@ -108,9 +111,35 @@ class ClientHandlers:
         """A TASKS frame."""
         core = self.scheduler.core
         packed = ColumnReader(body, TASKS_COLUMNS).column_bytes(OPTIONS_COLUMN)
-        options = read_options(core, packed, self.scheduler.members.candidates) if packed else []
-        core.on_tasks(self.entry(peer).number, body, options, time.monotonic())
+        entry = self.entry(peer)
+        unmet: list[Placing] = []
+
+        def candidates(placing: Placing) -> list[int]:
+            found = self.scheduler.members.candidates(placing)
+            if not found and not (placing.loose and self.scheduler.members.candidates(placing.fallback)):
+                unmet.append(placing)
+            return found
+
+        options = read_options(core, packed, candidates) if packed else []
+        core.on_tasks(entry.number, body, options, time.monotonic())
         self.scheduler.wake()
+        for placing in unmet:
+            self._tell_unmet(entry, placing)
+
+    def _tell_unmet(self, entry: ClientEntry, placing: Placing) -> None:
+        """Tell a client, once for each such wish, that no worker here can run what it asks for."""
+        wish = (placing.workers, tuple(sorted(placing.resources.items())))
+        if wish in entry.unmet or len(entry.unmet) >= MAX_UNMET:
+            return
+        entry.unmet.add(wish)
+        workers = list(self.scheduler.members)
+        entry.peer.notify(
+            "no-worker-fits",
+            workers=list(placing.workers),
+            resources=dict(placing.resources),
+            offers=[[each.address, str(each.name), dict(each.resources)] for each in workers[:SHOWN_OFFERS]],
+            n_workers=len(workers),
+        )
 
     def take_release(self, peer: Peer, body: memoryview) -> None:
         """A RELEASE frame."""

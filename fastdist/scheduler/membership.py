@@ -67,6 +67,8 @@ class ClientEntry:
     versions: dict[str, str]
     inline_allowed: bool = True
     last_seen: float = field(default_factory=time.time)
+    #: Workers and resources that it asked for in vain, and was told so.
+    unmet: set[tuple[Any, ...]] = field(default_factory=set)
 
 
 class Members:

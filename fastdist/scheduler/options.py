@@ -13,7 +13,7 @@ import msgpack
 
 from fastdist._core.scheduler.core import SchedulerCore
 from fastdist.errors import MessageError
-from fastdist.rpc.fields import items, mapping, number, text, whole
+from fastdist.rpc.fields import flag, items, mapping, number, text, whole
 
 _MAX_OPTION_MAPS = 10_000
 _KNOWN = {"priority", "retries", "workers", "allow_other_workers", "resources"}
@@ -25,6 +25,12 @@ class Placing:
 
     workers: tuple[str, ...] = ()
     resources: Mapping[str, float] = field(default_factory=dict)
+    loose: bool = False
+
+    @property
+    def fallback(self) -> Placing:
+        """What counts while no worker fits."""
+        return Placing(resources=self.resources) if self.loose else self
 
     @property
     def restricts(self) -> bool:
@@ -88,7 +94,8 @@ def _check(options: Any) -> tuple[dict[str, Any], Placing]:
     for name in resources:
         number(resources, name, 0.0)
     workers = items(options, "workers", str, default=[])
-    return options, Placing(tuple(workers), {name: float(amount) for name, amount in resources.items()})
+    amounts = {name: float(amount) for name, amount in resources.items()}
+    return options, Placing(tuple(workers), amounts, flag(options, "allow_other_workers", default=False))
 
 
 def _register(
@@ -102,7 +109,7 @@ def _register(
         -float(options.get("priority") or 0.0),
         options.get("retries") or 0,
         placing.restricts,
-        bool(options.get("allow_other_workers")),
+        placing.loose,
         dict(placing.resources),
         for_worker,
         placing,

@@ -24,7 +24,7 @@ from fastdist.comm.core import Comm, Limits, Listener, listen
 from fastdist.comm.handshake import Role
 from fastdist.comm.token import Token, find_token
 from fastdist.config import parse_timedelta
-from fastdist.errors import CommClosedError
+from fastdist.errors import CommClosedError, FrameError
 from fastdist.rpc.peer import Peer
 from fastdist.scheduler.client_handlers import ClientHandlers
 from fastdist.scheduler.membership import Members
@@ -319,9 +319,16 @@ class Scheduler:
             entry = members.get(number)
             if entry is None:
                 continue
-            with contextlib.suppress(CommClosedError):
-                # A closed connection is reported through on_close, where its worker or client is dealt with.
+            try:
                 entry.peer.send_frame(kind, body)
+            except CommClosedError:
+                # It is reported through on_close, where its worker or client is dealt with.
+                continue
+            except FrameError as error:
+                # The other side would wait for ever for what it contains; the rest of the cluster goes on.
+                logger.exception("the connection to %s is given up", entry.peer.name)
+                entry.peer.abort(error)
+                continue
             if target != TO_WORKER:
                 comm = entry.peer.comm
                 allowed = comm.queued_bytes <= comm.limits.high_water

@@ -25,6 +25,7 @@ from fastdist.rpc import fields as check
 from fastdist.rpc.peer import Peer
 from fastdist.rpc.pool import ConnectionPool
 from fastdist.worker.execution import Execution
+from fastdist.worker.room import Room
 from fastdist.worker.store import Store
 
 logger = logging.getLogger("fastdist.worker")
@@ -33,8 +34,8 @@ logger = logging.getLogger("fastdist.worker")
 ABSENT, FOUND, REFUSED = 0, 1, 2
 #: Values of more bytes than this are pickled and unpickled beside the event loop.
 OFFLOAD_BYTES = 64 * 1024
-#: How many requests for data are served at the same time; others wait their turn.
-MAX_SERVED = 10
+#: Bytes that a worker without a memory limit serves at the same time; other requests wait their turn.
+MAX_SERVED_BYTES = 256 * 1024 * 1024
 #: Seconds until a worker that does not answer a request for data counts as failed.
 FETCH_TIMEOUT = 300.0
 
@@ -52,6 +53,8 @@ class Transfer:
         Where large values are pickled and unpickled.
     measure : callable
         Bytes that a value takes.
+    served_bytes : int
+        Bytes that are served at the same time.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Transfer:
         pool: ConnectionPool,
         offload: Executor,
         measure: Callable[[Any], int],
+        served_bytes: int = MAX_SERVED_BYTES,
     ) -> None:
         self.core = core
         self.execution = execution
@@ -69,7 +73,7 @@ class Transfer:
         self.pool = pool
         self._offload = offload
         self._measure = measure
-        self._serving = asyncio.Semaphore(MAX_SERVED)
+        self._serving = Room(served_bytes)
         self._fetches: set[asyncio.Task[None]] = set()
         self.bytes_fetched = 0
         self.bytes_served = 0
@@ -123,8 +127,12 @@ class Transfer:
             buffer = next(arrived)
             if flag == REFUSED:
                 self.core.on_fetch_refused(task_id, bytes(buffer), time.monotonic())
-            else:
+                continue
+            try:
                 values[task_id] = buffer if by_reference else await self._loads(buffer)
+            except Exception as error:
+                # Whatever its class raises when it is unpickled here. Another copy would raise it, too.
+                self.core.on_fetch_refused(task_id, dump_failure(error), time.monotonic())
         return values
 
     def _store(self, task_id: int, value: object) -> tuple[int, int]:
@@ -144,8 +152,11 @@ class Transfer:
     ) -> tuple[dict[str, Any], list[Any]]:
         """Handler: the data of some tasks, as far as it is here."""
         task_ids = check.ids(fields, "task_ids")
-        async with self._serving:
-            if sizes_of(self.core, task_ids) <= OFFLOAD_BYTES:
+        nbytes = sizes_of(self.core, task_ids)
+        async with self._serving.taken(nbytes):
+            # What was asked for before and is still unsent takes memory, too.
+            await peer.comm.drained()
+            if nbytes <= OFFLOAD_BYTES:
                 flags, served = self._collect(task_ids, peer.comm.in_process)
             else:
                 loop = asyncio.get_running_loop()
@@ -165,6 +176,9 @@ class Transfer:
                 served.append(value if by_reference else _joined(results.dumps(value)))
                 flags.append(FOUND)
             except KeyError:
+                flags.append(ABSENT)
+            except OSError as error:
+                logger.error("the spilled result of task %d cannot be read: %s", task_id, error)
                 flags.append(ABSENT)
             except SerializationError as error:
                 served.append(dump_failure(error))

@@ -8,6 +8,7 @@ May import: layers L0 to L3.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import os
 import socket
@@ -24,7 +25,7 @@ from fastdist._core.codec.frames import FrameKind
 from fastdist._core.codec.sizeof import sizeof
 from fastdist._core.worker.core import WorkerCore
 from fastdist._core.worker.inspect import state_counts
-from fastdist.comm.core import Comm, Listener, connect, listen
+from fastdist.comm.core import Comm, Limits, Listener, connect, listen
 from fastdist.comm.handshake import Role
 from fastdist.comm.token import Token, find_token
 from fastdist.errors import CommClosedError
@@ -43,12 +44,16 @@ from fastdist.worker.options import listen_address, refuse_unbuilt, scheduler_ad
 from fastdist.worker.run import run_function
 from fastdist.worker.spill import SpillStore
 from fastdist.worker.store import SMALL_BYTES, DictStore, SplitStore
-from fastdist.worker.transfer import Transfer
+from fastdist.worker.transfer import MAX_SERVED_BYTES, Transfer
 
 logger = logging.getLogger("fastdist.worker")
 
 #: The share of the memory limit that is set aside for small values, which are not spilled.
 SMALL_SHARE = 0.05
+#: The share of the memory limit for the values of one request to another worker, and for those being served.
+TRANSFER_SHARE = 0.05
+#: Bytes of one request for inputs, unless the memory limit asks for less.
+MAX_FETCH_BYTES = 50 * 1024 * 1024
 #: Frames of the scheduler that are kept while its answer to the registration is on the way.
 MAX_EARLY_FRAMES = 1000
 
@@ -187,6 +192,7 @@ class Worker:
                 insecure=self._insecure,
                 on_comm=self._on_caller,
                 role=Role.WORKER,
+                limits=self._limits(),
             )
             self.address = self.contact_address or self._listener.address
             await self._register()
@@ -195,6 +201,11 @@ class Worker:
             raise
         self.status = Status.running
         return self
+
+    def _limits(self) -> Limits:
+        """Bounds of the connections over which values leave."""
+        limits = Limits.from_config()
+        return dataclasses.replace(limits, high_water=self._share(limits.high_water))
 
     async def _register(self) -> None:
         """Connect to the scheduler and set everything up that depends on its answer."""
@@ -239,6 +250,7 @@ class Worker:
             slots=self.nthreads,
             resources=self.resources,
             read_option=_needed_resources,
+            max_bytes=self._share(MAX_FETCH_BYTES),
         )
         self.store = self._make_store()
         self._page = self._make_page()
@@ -253,7 +265,9 @@ class Worker:
             inline_limit=config.get("scheduler.inline-limit"),
             page=self._page,
         )
-        self.transfer = Transfer(self.core, self.execution, self.store, self._pool, self._offload, sizeof)
+        self.transfer = Transfer(
+            self.core, self.execution, self.store, self._pool, self._offload, sizeof, self._share(MAX_SERVED_BYTES)
+        )
         self.data = DataView(self.core, self.store)
         self.memory_manager: MemoryManager | None = None
         if self._spill_store is not None:
@@ -265,6 +279,12 @@ class Worker:
                 thresholds=_thresholds(),
                 interval=config.get("worker.memory.monitor-interval"),
             )
+
+    def _share(self, nbytes: int) -> int:
+        """This many bytes for values on their way, or the share of them that the memory limit allows."""
+        if self.memory_limit is None:
+            return nbytes
+        return max(1, min(nbytes, int(self.memory_limit * TRANSFER_SHARE)))
 
     def _make_store(self) -> DictStore | SplitStore:
         self._spill_store: SpillStore | None = None
@@ -400,7 +420,7 @@ class Worker:
 
     def _on_close_asked(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
         reason = fields.get("reason")
-        self._close_soon(reason if isinstance(reason, str) else "the scheduler asked for it")
+        self._close_soon(f"the scheduler asked for it ({reason})" if reason else "the scheduler asked for it")
 
     def _on_scheduler_closed(self, peer: Peer, reason: Exception | None) -> None:
         if self._closing is None and self.status is not Status.starting:

@@ -268,7 +268,7 @@ def test_retry_runs_failed_tasks_again(client: Client) -> None:
     after = client.submit(len, future)
     with pytest.raises(ValueError, match="the first time"):
         after.result(timeout=5)
-    client.retry(after)
+    after.retry()
     assert after.result(timeout=5) == 4
     assert future.result(timeout=5) == "done"
 

@@ -1,6 +1,8 @@
 """Random events, illegal and stale ones among them, to the core and to the reference model.
 
-`FASTDIST_MODEL_EXAMPLES` sets how many sequences are tried (default 150), `FASTDIST_MODEL_STEPS` how long they are.
+Hypothesis draws short sequences and shrinks what fails; seeded walks go deep. `FASTDIST_MODEL_EXAMPLES` sets how
+many sequences hypothesis tries (default 40), `FASTDIST_MODEL_STEPS` how long they are, `FASTDIST_MODEL_WALKS` the
+number of walks of 300 steps (default 60).
 May import: fastdist._core, hypothesis, tests.model, tests.core.scheduler.frames.
 """
 
@@ -9,6 +11,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -18,6 +21,7 @@ from fastdist._core.keys.canonical import encode_key
 from tests.core.scheduler.frames import EPOCH, DoneRow, TaskRow
 from tests.model.harness import Pair
 from tests.model.records import Client, Options, Task, Worker
+from tests.model.walk import Walk
 
 MAX_WORKERS = 5
 MAX_CLIENTS = 4
@@ -330,10 +334,15 @@ class CoreMachine(RuleBasedStateMachine):
 
 TestCoreAgainstModel = CoreMachine.TestCase
 TestCoreAgainstModel.settings = settings(
-    max_examples=int(os.environ.get("FASTDIST_MODEL_EXAMPLES", "150")),
+    max_examples=int(os.environ.get("FASTDIST_MODEL_EXAMPLES", "40")),
     stateful_step_count=int(os.environ.get("FASTDIST_MODEL_STEPS", "50")),
     deadline=None,
     derandomize="FASTDIST_MODEL_EXAMPLES" not in os.environ,
     suppress_health_check=list(HealthCheck),
     database=None,
 )
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("FASTDIST_MODEL_WALKS", "60"))))
+def test_walk(seed: int) -> None:
+    Walk(CoreMachine(), seed).run(300)

@@ -27,7 +27,7 @@ class Walk:
             "submit_roots": 1,
             "submit_nonsense": 1,
             "scatter": 3,
-            "release": 6,
+            "release": 8,
             "cancel": 1,
             "retry": 2,
             "others": 2,
@@ -37,7 +37,7 @@ class Walk:
             "finish": 12,
             "one_outcome": 6,
             "answer_retract": 6,
-            "copy": 5,
+            "copy": 3,
             "nonsense": 3,
             "act": 14,
         }
@@ -70,7 +70,7 @@ class Walk:
         draw = self.random
         specs = [
             (
-                draw.randrange(10),
+                draw.randrange(24),
                 [need % 8 for need in self.smalls(3)],
                 draw.choice([b"f", b"f", b"g", b"h", None]),
                 self.flag(0.7),
@@ -162,7 +162,7 @@ class Walk:
     def copy(self) -> None:
         """Copies of data."""
         draw = self.random
-        self.machine.copy(self.small(), self.small(), draw.randrange(6), self.flag(0.4), draw.choice(SIZES))
+        self.machine.copy(self.small(), self.small(), draw.randrange(6), self.flag(0.25), draw.choice(SIZES))
 
     def nonsense(self) -> None:
         """Anything."""

@@ -233,7 +233,7 @@ def test_failing_restarts_are_counted_once_each_and_then_given_up(
             assert nanny.status is Status.failed
 
     run(main)
-    assert counter.read_text() == "3"
+    assert counter.read_text() == "4"
     assert caplog.text.count("giving up") == 1
     assert caplog.text.count("ended unexpectedly") == 1
 

@@ -299,7 +299,8 @@ def test_clients_get_and_put_data(protocol: str) -> None:
         (found,) = reply.buffers
         assert (found if comm.in_process else results.loads([found])) == value
         scheduler.run(1, scheduler.row(6, len, inputs={5: (1, [])}, flags=INLINE))
-        assert decode_value((await scheduler.wait(1))[0].payload) == 1
+        # The first row says that the data is here.
+        assert decode_value((await scheduler.wait(2))[1].payload) == 1
         with pytest.raises(MessageError):
             await client.call("put-data", task_ids=[5], keys=[], buffers=[])
         await client.close()

@@ -7,6 +7,7 @@ from fastdist._core.codec.frames cimport ColumnWriter
 
 cdef enum:
     MAX_ROWS = 10000                    # tasks of one TASKS frame
+    FRAME_MARGIN = 1 << 16              # for everything but the key and the arguments of a frame with one task
     NONE = 0xFFFFFFFF                   # no function, no options, not in this frame
 
 cdef enum:
@@ -25,6 +26,7 @@ cdef class TaskBatch:
     cdef uint64_t submission
     cdef uint64_t fifo_timeout
     cdef uint64_t max_bytes
+    cdef uint64_t limit
     cdef uint64_t frame_bytes           # keys, arguments and functions of the open frame
     cdef uint64_t first_id              # of the open frame; 0: no frame is open
     cdef uint64_t reserved              # ids of the open frame
@@ -52,6 +54,7 @@ cdef class TaskBatch:
     cdef int open_frame(self, uint64_t expected) except -1
     cdef int close_frame(self) except -1
     cdef int flush(self, bint last) except -1
+    cdef void cancel_rows(self, uint64_t first, uint64_t end) noexcept
     cdef void spend_unwanted(self) noexcept
     cdef bytes build(self, bint last)
     cdef int take_inputs(self, list references) except -1
@@ -60,4 +63,5 @@ cdef class TaskBatch:
         self, const uint8_t* key, uint32_t key_length, uint32_t function, uint32_t option, uint8_t flags,
         uint64_t expected, bint* is_new,
     ) except 0
+    cdef int check_size(self, uint32_t key_length, uint32_t function) except -1
     cdef uint32_t place_of(self, vector[uint32_t]& places, uint32_t number, list source, list target) except? 0xFFFFFFFE

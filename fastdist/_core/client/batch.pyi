@@ -19,6 +19,7 @@ class TaskBatch:
         submission: int = 0,
         fifo_timeout: int = 100_000,
         max_bytes: int = 8388608,
+        limit: int = 2147483648,
     ) -> None: ...
     @property
     def table(self) -> FutureTable: ...

@@ -50,11 +50,13 @@ cdef class TaskBatch:
         Microseconds within which submissions count as one for their order.
     max_bytes : int
         A frame is sent before its keys, arguments and functions exceed this, unless one task alone does.
+    limit : int
+        A task that makes a frame longer than this is refused with a FrameError.
     """
 
     def __cinit__(
         self, FutureTable table not None, send, lock, encode_fallback, is_new_function, make_room=None,
-        uint64_t submission=0, uint64_t fifo_timeout=100_000, uint64_t max_bytes=8 << 20,
+        uint64_t submission=0, uint64_t fifo_timeout=100_000, uint64_t max_bytes=8 << 20, uint64_t limit=1 << 31,
     ):
         self.table = table
         self.send = send
@@ -64,7 +66,8 @@ cdef class TaskBatch:
         self.make_room = make_room
         self.submission = submission
         self.fifo_timeout = fifo_timeout
-        self.max_bytes = max_bytes
+        self.limit = limit
+        self.max_bytes = min(max_bytes, limit)
         self.writer = ColumnWriter(14)
         self.functions = []
         self.function_numbers = {}
@@ -211,7 +214,7 @@ cdef class TaskBatch:
         for future in references:
             if future.table is not self.table:
                 raise ValueError(f"{future!r} belongs to another client and cannot be an input of this one's tasks")
-            if self.table.slot(future.id) == NULL:
+            if future.live_slot() == NULL:
                 raise ValueError(f"{future!r} was released and cannot be an input any more")
             self.inputs.push_back(future.id)
         return 0
@@ -225,15 +228,11 @@ cdef class TaskBatch:
         cdef uint64_t id
         cdef uint32_t place
         cdef size_t i
+        self.check_size(key_length, function)
         if self.rows == self.reserved or self.frame_bytes + key_length + self.staging.size() > self.max_bytes:
             if self.rows:
                 self.flush(False)
         if not self.first_id:
-            if self.staging.size() > 0xFFFFFFFFU:
-                raise FrameError(
-                    f"the arguments of a task take {self.staging.size()} bytes, more than a frame can hold; "
-                    "scatter large data first and pass the future"
-                )
             self.open_frame(expected)
         id = self.table.find(key, key_length, hash)
         is_new[0] = id == 0
@@ -268,6 +267,18 @@ cdef class TaskBatch:
         self.rows += 1
         writer.n_rows += 1
         return id
+
+    cdef int check_size(self, uint32_t key_length, uint32_t function) except -1:
+        cdef uint64_t code = 0
+        if function < self.function_places.size():
+            code = len(self.functions[function][1])
+        if key_length + code + self.staging.size() + FRAME_MARGIN > self.limit:
+            raise FrameError(
+                f"the function of a task takes {code} bytes and its arguments {self.staging.size()}, more than the "
+                f"{self.limit} that a frame can hold (the setting comm.max-frame-bytes); scatter large data first and "
+                "pass the future"
+            )
+        return 0
 
     cdef uint32_t place_of(
         self, vector[uint32_t]& places, uint32_t number, list source, list target
@@ -330,7 +341,9 @@ cdef class TaskBatch:
 
     cdef int flush(self, bint last) except -1:
         cdef bytes body
-        if not self.first_id:
+        cdef uint64_t first = self.first_id
+        cdef uint64_t end = first + self.rows
+        if not first:
             return 0
         try:
             try:
@@ -341,9 +354,21 @@ cdef class TaskBatch:
                 self.close_frame()
             self.frames += 1
             self.send(body)
+        except BaseException:
+            self.cancel_rows(first, end)
+            raise
         finally:
             self.lock.release()
         return 0
+
+    cdef void cancel_rows(self, uint64_t first, uint64_t end) noexcept:
+        # The scheduler will never hear of them.
+        cdef uint64_t id
+        cdef Slot* slot
+        for id in range(first, end):
+            slot = self.table.slot(id)
+            if slot != NULL:
+                self.table.cancel_slot(id, slot)
 
     cdef void spend_unwanted(self) noexcept:
         cdef uint64_t id

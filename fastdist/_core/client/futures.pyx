@@ -369,7 +369,8 @@ cdef class FutureSlot:
             self.table.let_go(self.id)
 
     cdef Slot* live_slot(self) noexcept:
-        if self.table is None:
+        # What was given back may live on for others, or until the next RELEASE frame: not for this object.
+        if self.table is None or self.kept_key is not None:
             return NULL
         return self.table.slot(self.id)
 

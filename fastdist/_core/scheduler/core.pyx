@@ -5,6 +5,7 @@ clock, socket, log or random number here: time comes in as `now`, seeds at const
 same commands. May import: the other modules of this folder.
 """
 
+cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastdist._core.codec.frames cimport FREE, RETRACT, RUN, STATE
@@ -56,6 +57,7 @@ DEFAULT_SETTINGS = {
 }
 
 
+@cython.final
 cdef class SchedulerCore:
     """Everything the scheduler decides.
 
@@ -347,6 +349,7 @@ cdef class SchedulerCore:
         answer["stale_results"] = self.model.stale_results
         answer["transitions"] = self.model.n_transitions
         answer["queued"] = self.queue.size
+        answer["prefixes"] = self.model.prefix_index.size()
         return answer
 
     def worker_view(self, uint32_t number) -> dict:

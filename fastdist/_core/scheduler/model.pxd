@@ -2,6 +2,7 @@
 #
 # Records are C structs in slabs that never move; a task is named by slot and generation. Invariants are written beside
 # the fields and checked by `Model.validate`. May cimport: _core/codec, _core/keys.
+cimport cython
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libcpp.deque cimport deque
 from libcpp.string cimport string
@@ -112,6 +113,7 @@ cdef struct Prefix:
     double nbytes              # bytes, moving average; < 0 = unknown
     uint8_t duration_class     # of `duration`
     uint32_t n_alive           # tasks with this prefix
+    bint idle                  # in Model.idle_prefixes
     double recent_seconds      # collected while one DONE frame is applied
     double recent_bytes
     uint32_t recent_count
@@ -145,6 +147,7 @@ cdef struct Claim:
     uint32_t end
 
 
+@cython.final
 cdef class Options:
     cdef readonly uint32_t number
     cdef readonly double priority      # lower first (the user's, negated)
@@ -158,6 +161,7 @@ cdef class Options:
     cdef uint32_t n_tasks
 
 
+@cython.final
 cdef class WorkerRecord:
     cdef readonly uint32_t number
     cdef readonly str address
@@ -190,6 +194,7 @@ cdef class WorkerRecord:
     cdef vector[uint32_t] executing_at_death
 
 
+@cython.final
 cdef class ClientRecord:
     cdef readonly uint32_t number
     cdef readonly str name
@@ -218,6 +223,7 @@ cdef class ClientRecord:
     cdef void drop_first_page(self) noexcept
 
 
+@cython.final
 cdef class Model:
     # records
     cdef vector[Slab] slabs
@@ -236,6 +242,8 @@ cdef class Model:
     cdef vector[Prefix] prefixes
     cdef unordered_map[string, uint32_t] prefix_index
     cdef vector[string] prefix_names
+    cdef vector[uint32_t] free_prefixes
+    cdef deque[uint32_t] idle_prefixes     # had no task when they were put here, oldest first
     cdef vector[Function] functions
     cdef vector[uint32_t] free_functions
     cdef object function_index         # 16-byte hash -> number
@@ -344,6 +352,7 @@ cdef class Model:
     cdef int holders_into(self, Task* task, vector[uint32_t]& out) except -1
     # tables
     cdef uint32_t prefix_number(self, const uint8_t* name_bytes, uint32_t length) except? NONE
+    cdef void release_prefix(self, uint32_t number) noexcept
     cdef uint32_t type_number(self, const char* name, size_t length) except? NONE
     cdef uint32_t function_number(self, const uint8_t* hash16, const uint8_t* payload, uint32_t length) except? NONE
     cdef void release_function(self, uint32_t number) noexcept

@@ -19,6 +19,7 @@ from fastdist._core.keys.table cimport KeyTable
 
 cdef enum:
     ENTRY_HEADER = 12
+    MAX_IDLE_PREFIXES = 4096
     PAGE_BITS = 10
     PAGE_IDS = 1 << PAGE_BITS
     RUN_COLUMNS = 26
@@ -624,15 +625,41 @@ cdef class Model:
         prefix.duration = -1.0
         prefix.nbytes = -1.0
         prefix.n_alive = 0
+        prefix.idle = False
         prefix.recent_seconds = 0.0
         prefix.recent_bytes = 0.0
         prefix.recent_count = 0
         prefix.duration_class = self.class_of(self.unknown_duration)
-        number = <uint32_t>self.prefixes.size()
-        self.prefixes.push_back(prefix)
-        self.prefix_names.push_back(name)
+        if self.free_prefixes.empty():
+            number = <uint32_t>self.prefixes.size()
+            self.prefixes.push_back(prefix)
+            self.prefix_names.push_back(name)
+        else:
+            number = self.free_prefixes.back()
+            self.free_prefixes.pop_back()
+            self.prefixes[number] = prefix
+            self.prefix_names[number] = name
         self.prefix_index[name] = number
         return number
+
+    cdef void release_prefix(self, uint32_t number) noexcept:
+        """A task goes; what was measured outlives it for the last `MAX_IDLE_PREFIXES` prefixes without tasks."""
+        cdef Prefix* prefix = &self.prefixes[number]
+        prefix.n_alive -= 1
+        if prefix.n_alive or prefix.idle or number == 0:
+            return
+        prefix.idle = True
+        self.idle_prefixes.push_back(number)
+        while self.idle_prefixes.size() > MAX_IDLE_PREFIXES:
+            number = self.idle_prefixes.front()
+            self.idle_prefixes.pop_front()
+            self.prefixes[number].idle = False
+            if self.prefixes[number].n_alive == 0:
+                self.prefix_index.erase(self.prefix_names[number])
+                self.prefix_names[number] = string()
+                self.free_prefixes.push_back(number)
+                if self.last_prefix == number:
+                    self.last_prefix = 0   # which is never given back
 
     cdef uint32_t type_number(self, const char* name, size_t length) except? NONE:
         cdef string text

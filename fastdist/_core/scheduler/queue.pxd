@@ -1,4 +1,5 @@
 # The queue of ready tasks that are not bound to a worker.
+cimport cython
 from libc.stdint cimport uint32_t, uint64_t
 from libcpp.map cimport map
 from libcpp.pair cimport pair
@@ -29,6 +30,7 @@ cdef cppclass Run:
 ctypedef pair[double, pair[uint64_t, uint64_t]] RunKey
 
 
+@cython.final
 cdef class ReadyQueue:
     cdef Model model
     cdef map[RunKey, Run] runs

@@ -66,12 +66,15 @@ cdef class ReadyQueue:
         return 0
 
     cdef int push_run(self, double priority, uint64_t rank, vector[uint64_t]& ids) except -1:
-        """Queue `ids`, sorted by order; `rank` is that of the first."""
+        """Queue `ids`, sorted by rank; `rank` is that of the first."""
         cdef RunKey key
         cdef Run* run
+        cdef Task* task
+        cdef size_t i
         if ids.size() < 8:
             for i in range(ids.size()):
-                self.push(priority, (rank & ~<uint64_t>0xFFFFFFFF) | self.model.task(<uint32_t>ids[i]).order, ids[i])
+                task = self.model.task(<uint32_t>ids[i])
+                self.push(priority, (<uint64_t>task.submission << 32) | task.order, ids[i])
             return 0
         key.first = priority
         key.second.first = rank

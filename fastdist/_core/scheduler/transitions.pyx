@@ -297,7 +297,8 @@ cdef int write_run_row(Model model, uint32_t slot, WorkerRecord worker) except -
     cdef uint8_t flags = 0
     if task.options:
         priority = model.option(task.options).priority
-    if worker.run.size(9) > MAX_FRAME_BYTES:
+    model.argument_bytes(task, &length)
+    if worker.run.n_rows and worker.run.size(9) + worker.run.size(19) + length > MAX_FRAME_BYTES:
         worker.early.append(worker.run.finish())
     if worker.run.n_rows == 0:
         worker.run.put_u64(0, model.epoch)
@@ -624,7 +625,7 @@ cdef int released_to_forgotten(Model model, uint32_t slot) except -1:
         model.functions[task.function].n_tasks -= 1
         model.release_function(task.function)
     model.release_options(task.options)
-    model.prefixes[task.prefix].n_alive -= 1
+    model.release_prefix(task.prefix)
     model.free_task(slot)
     return 0
 

@@ -11,8 +11,10 @@ import pytest
 
 from fastdist._core.client.batch import INLINE, WANTED, TaskBatch
 from fastdist._core.client.futures import FutureTable
+from fastdist._core.codec.frames import ColumnReader
 from fastdist._core.keys.canonical import encode_key
 from fastdist.client.future import Future
+from fastdist.errors import FrameError
 from fastdist.protocol.arguments import pickle_arguments
 from tests.core.client.frames import read_release, read_tasks
 
@@ -316,3 +318,52 @@ def test_threads_share_a_table(harness: Harness) -> None:
     assert len(harness.table) == 0
     ids = [row.id for body in harness.frames for row in read_tasks(body).rows]
     assert len(set(ids)) == len(ids)
+
+
+def test_functions_with_the_same_bytes_travel_once(harness: Harness) -> None:
+    batch = harness.batch()
+    numbers = [batch.add_function(HASH, b"pickle") for _ in range(3)]
+    futures = [batch.add(str(i).encode(), number, (), {}) for i, number in enumerate(numbers)]
+    batch.finish()
+    rows = [row for body in harness.frames for row in read_tasks(body).rows]
+    assert [row.function for row in rows] == [HASH] * len(futures)
+    assert read_tasks(harness.frames[0]).functions == {HASH: b"pickle"}
+
+
+def test_functions_with_the_same_bytes_share_a_frame(harness: Harness) -> None:
+    batch = harness.batch()
+    for key in (b"a", b"b", b"c"):
+        batch.add(key, batch.add_function(HASH, b"pickle"), (), {}, expected=3)
+    batch.finish()
+    (body,) = harness.frames
+    assert len(read_tasks(body).rows) == 3
+    assert ColumnReader(body, 14).column_bytes(12) == HASH + b"pickle"
+
+
+def test_frames_are_cut_by_the_bytes_of_functions_too(harness: Harness) -> None:
+    batch = harness.batch(max_bytes=1000)
+    for i in range(6):
+        batch.add(bytes([i]), batch.add_function(bytes([i]) * 16, bytes(600)), (), {}, expected=6 - i)
+    batch.finish()
+    assert [len(read_tasks(body).rows) for body in harness.frames] == [2, 2, 2]
+
+
+def test_a_task_over_the_limit_is_refused_and_leaves_nothing_behind(harness: Harness) -> None:
+    batch = harness.batch(limit=1 << 20)
+    number = batch.add_function(HASH, b"pickle")
+    with pytest.raises(FrameError, match=r"comm\.max-frame-bytes"):
+        batch.add(b"large", number, (bytes(1 << 20),))
+    batch.abort()
+    assert harness.frames == [] and not harness.table.find_key(b"large") and harness.is_unlocked()
+
+
+def test_a_frame_that_cannot_be_sent_leaves_its_keys_free(harness: Harness) -> None:
+    def refuse(body: bytes) -> None:
+        raise OSError("nobody is there")
+
+    batch = TaskBatch(harness.table, refuse, harness.lock, pickle_arguments, harness.is_new)
+    with pytest.raises(OSError, match="nobody"):
+        future = batch.add(b"key", batch.add_function(HASH, b"pickle"), ())
+        batch.finish()
+    assert future.status == "cancelled"
+    assert not harness.table.find_key(b"key") and harness.is_unlocked()

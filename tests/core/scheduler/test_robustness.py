@@ -9,10 +9,10 @@ import random
 import struct
 
 import pytest
-from fastdist._core.scheduler.core import SchedulerCore
-from fastdist._core.scheduler.model import task_record_bytes
 
 from fastdist._core.keys.canonical import encode_key
+from fastdist._core.scheduler.core import SchedulerCore
+from fastdist._core.scheduler.model import task_record_bytes
 from fastdist.errors import FrameError
 from tests.core.scheduler.builders import SEEDS, Cluster
 from tests.core.scheduler.frames import EPOCH, DoneRow, TaskRow, done_frame, frame, release_frame, tasks_frame
@@ -208,4 +208,20 @@ def test_long_lived_inputs_forget_dependents_that_are_gone() -> None:
         client.release(f"k-{i}")
     cluster.core.validate()
     assert cluster.view("a")["dependents"] == 0
+    cluster.finish()
+
+
+def test_prefixes_without_tasks_are_forgotten_oldest_first() -> None:
+    cluster = Cluster()
+    client = cluster.client()
+    client.submit("kept")
+    for part in range(10):
+        keys = [f"job{part}x{i}" for i in range(1000)]
+        client.map(keys)
+        client.release(*keys)
+    assert cluster.core.counts()["prefixes"] == 1 + 4096
+    client.map([f"job9x{i}" for i in range(1000)] + [f"other{i}" for i in range(1000)])
+    cluster.core.validate()
+    assert cluster.core.counts()["prefixes"] == 1 + 4096 + 1000
+    cluster.work_off(5000)
     cluster.finish()
