@@ -11,6 +11,7 @@ import atexit
 import concurrent.futures
 import contextlib
 import os
+import selectors
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -21,13 +22,17 @@ T = TypeVar("T")
 EXIT_TIMEOUT = 3.0
 
 
-def new_event_loop(use_uvloop: bool | None = None) -> asyncio.AbstractEventLoop:
+def new_event_loop(
+    use_uvloop: bool | None = None, selector: selectors.BaseSelector | None = None
+) -> asyncio.AbstractEventLoop:
     """Make an event loop of the configured kind.
 
     Parameters
     ----------
     use_uvloop : bool, optional
         Whether to use uvloop; by default when the setting `event-loop` is `uvloop`.
+    selector : selectors.BaseSelector, optional
+        What an asyncio loop waits with.
 
     Raises
     ------
@@ -37,9 +42,9 @@ def new_event_loop(use_uvloop: bool | None = None) -> asyncio.AbstractEventLoop:
     if use_uvloop is None:
         from fastdist import config
 
-        use_uvloop = "event-loop" in config.SETTINGS and config.get("event-loop") == "uvloop"
+        use_uvloop = config.get("event-loop") == "uvloop"
     if not use_uvloop:
-        return asyncio.SelectorEventLoop()
+        return asyncio.SelectorEventLoop(selector)
     try:
         import uvloop
     except ImportError as error:

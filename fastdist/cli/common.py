@@ -154,11 +154,14 @@ def scheduler_address_from(path: str) -> str:
     return address
 
 
-def run_daemon(main: Callable[[asyncio.Future[str]], Coroutine[Any, Any, int]]) -> int:
+def run_daemon(
+    main: Callable[[asyncio.Future[str]], Coroutine[Any, Any, int]],
+    loop: asyncio.AbstractEventLoop | None = None,
+) -> int:
     """Run `main(stop)` on a fresh loop; `stop` gets a reason when SIGINT or SIGTERM arrives."""
     from fastdist.loop import new_event_loop
 
-    loop = new_event_loop()
+    loop = loop or new_event_loop()
     stop: asyncio.Future[str] = loop.create_future()
 
     def on_signal(number: int) -> None:
@@ -177,11 +180,14 @@ def run_daemon(main: Callable[[asyncio.Future[str]], Coroutine[Any, Any, int]]) 
 
 async def until_stopped(stop: asyncio.Future[str], *finished: Coroutine[Any, Any, Any]) -> str | None:
     """Wait for the stop, or until all of `finished` are; returns the reason of the stop, if it was one."""
-    ended = asyncio.ensure_future(asyncio.gather(*finished))
+    tasks = [asyncio.ensure_future(each) for each in finished]
+    ended: asyncio.Future[Any] = asyncio.gather(*tasks, return_exceptions=True)
     await asyncio.wait([ended, stop], return_when=asyncio.FIRST_COMPLETED)
     if stop.done():
-        ended.cancel()
-        await asyncio.wait([ended])
+        for task in tasks:
+            task.cancel()
+        await ended
         return stop.result()
-    ended.result()
+    for task in tasks:
+        task.result()
     return None

@@ -24,6 +24,8 @@ from fastdist.cli.common import (
     until_stopped,
 )
 from fastdist.comm.token import Token
+from fastdist.loop import new_event_loop
+from fastdist.system.spinning import SpinningSelector
 
 logger = logging.getLogger("fastdist.scheduler")
 
@@ -51,18 +53,22 @@ def main(arguments: list[str] | None = None) -> int:
     token = choose_token(command_line, options)
     _raise_limits()
 
+    selector = SpinningSelector()
+
     async def serve(stop: asyncio.Future[str]) -> int:
-        return await _serve(options, token, stop)
+        return await _serve(options, token, selector, stop)
 
     try:
         with pid_file(options.pid_file):
-            return run_daemon(serve)
+            return run_daemon(serve, new_event_loop(selector=selector))
     except OSError as error:
         logger.error("%s", error)
         return 1
 
 
-async def _serve(options: argparse.Namespace, token: Token | None, stop: asyncio.Future[str]) -> int:
+async def _serve(
+    options: argparse.Namespace, token: Token | None, selector: SpinningSelector, stop: asyncio.Future[str]
+) -> int:
     from fastdist.scheduler.scheduler import Scheduler
 
     scheduler = Scheduler(
@@ -75,6 +81,7 @@ async def _serve(options: argparse.Namespace, token: Token | None, stop: asyncio
         idle_timeout=options.idle_timeout,
         scheduler_file=options.scheduler_file,
     )
+    scheduler.before_sleep = selector.spin
     await scheduler
     reason = await until_stopped(stop, scheduler.finished())
     await scheduler.close(reason=reason or "the scheduler closed")

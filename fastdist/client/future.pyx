@@ -76,7 +76,7 @@ cdef class Future(FutureSlot):
 
     @property
     def status(self) -> str | None:
-        """`pending`, `finished`, `error`, `cancelled`, or `lost` (data that cannot be made again); None without a client."""
+        """`pending`, `finished`, `error`, `cancelled` or `lost` (data that is gone for good); None without client."""
         return None if self.table is None else STATUS_NAMES[self.state]
 
     @property
@@ -116,7 +116,7 @@ cdef class Future(FutureSlot):
         return self._client()._exception_of(self, timeout)
 
     def traceback(self, timeout=None):
-        """Wait for the task and return the traceback of its exception, or None. Parameters and errors as of `result`."""
+        """Wait for the task and return the traceback of its error, or None. Parameters and errors as of `result`."""
         return self._client()._traceback_of(self, timeout)
 
     def add_done_callback(self, fn) -> None:
@@ -175,7 +175,9 @@ cdef class Future(FutureSlot):
             rows.append(("type", self.type_name))
         if self.status == "finished":
             rows.append(("size", f"{self.size} bytes"))
-        cells = "".join(f"<tr><th style='text-align: left'>{name}</th><td>{escape(text)}</td></tr>" for name, text in rows)
+        cells = "".join(
+            f"<tr><th style='text-align: left'>{name}</th><td>{escape(text)}</td></tr>" for name, text in rows
+        )
         return f"<table>{cells}</table>"
 
 

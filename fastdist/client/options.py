@@ -119,7 +119,7 @@ def check_resources(resources: Any) -> dict[str, float]:
     for name, amount in resources.items():
         if not isinstance(name, str) or isinstance(amount, bool) or not isinstance(amount, Real):
             raise TypeError(f"resources= must map names to amounts, but has {name!r}: {amount!r}")
-        if not 0 <= amount < math.inf:
+        if not 0 <= float(amount) < math.inf:
             raise ValueError(f"resources= must be finite and not negative, but has {name!r}: {amount!r}")
         amounts[name] = float(amount)
     return amounts

@@ -1,7 +1,7 @@
 """The operations that clients may ask of the scheduler.
 
-Each method takes the peer, the checked fields and opaque buffers, and returns plain values. May import: the layers below
-and the other modules of this folder.
+Each method takes the peer, the checked fields and opaque buffers, and returns plain values. May import: the layers
+below and the other modules of this folder.
 """
 
 from __future__ import annotations
@@ -289,7 +289,8 @@ class ClientHandlers:
         wait = flag(fields, "wait", default=True)
         calls = [entry.peer.call("run", wait=wait, buffers=buffers) for entry in chosen]
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
-        results, payloads = [], []
+        results: list[list[Any]] = []
+        payloads: list[Any] = []
         for entry, outcome in zip(chosen, outcomes, strict=True):
             if isinstance(outcome, BaseException):
                 results.append([entry.address, "lost", str(outcome)])

@@ -14,7 +14,7 @@ import os
 import secrets
 import time
 import uuid
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from fastdist import config
@@ -25,7 +25,7 @@ from fastdist.comm.handshake import Role
 from fastdist.comm.token import Token, find_token
 from fastdist.config import parse_timedelta
 from fastdist.errors import CommClosedError, FrameError
-from fastdist.rpc.peer import Peer
+from fastdist.rpc.peer import Handler, Peer
 from fastdist.scheduler.client_handlers import ClientHandlers
 from fastdist.scheduler.membership import Members
 from fastdist.scheduler.trimming import Trimmer
@@ -35,6 +35,12 @@ from fastdist.status import Status
 logger = logging.getLogger("fastdist.scheduler")
 
 DEFAULT_PORT = 8786
+
+#: So few tasks on their way mean that somebody waits for each of them ...
+FEW_TASKS = range(1, 3)
+
+#: ... and that the next message is likely to come within this time.
+SPIN_SECONDS = 1e-4
 
 #: Beats per second that all workers together may cause.
 WORKERS_PER_BEAT = 200
@@ -114,7 +120,7 @@ class Scheduler:
         )
         self._clients = ClientHandlers(self)
         self._workers = WorkerHandlers(self)
-        self._tables = {
+        self._tables: dict[Role, dict[str, Handler]] = {
             Role.CLIENT: self._clients.table(),
             Role.ADMIN: self._clients.table(),
             Role.WORKER: self._workers.table(),
@@ -124,6 +130,7 @@ class Scheduler:
         self._peers: set[Peer] = set()
         self._listener: Listener | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.before_sleep: Callable[[float], None] | None = None
         self._awake = False
         self._tick: asyncio.TimerHandle | None = None
         self._idle_since: float | None = None
@@ -335,6 +342,8 @@ class Scheduler:
                 if allowed != entry.inline_allowed:
                     entry.inline_allowed = allowed
                     self.core.on_inline_allowed(number, allowed)
+        if self.before_sleep is not None and self.core.n_processing() in FEW_TASKS:
+            self.before_sleep(SPIN_SECONDS)
         self._plan_tick()
         self._trimmer.watch(self.core.n_tasks(), self._loop)
 

@@ -101,7 +101,7 @@ def _resource_limits() -> list[int]:
 
 
 def _process_memory_elsewhere(pid: int) -> int:
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     try:
         return int(psutil.Process(pid).memory_info().rss)

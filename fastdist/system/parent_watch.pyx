@@ -87,11 +87,11 @@ folder_parent[0] = 0
 
 
 cdef void _remove_folder() noexcept nogil:
-    cdef int attempt
+    cdef int _
     pthread_mutex_lock(&fastdist_folder_lock)
     if folder[0] != 0:
         # A task may still write while the tree is removed: a few rounds catch what appeared meanwhile.
-        for attempt in range(5):
+        for _ in range(5):
             fastdist_remove_tree(folder)
             if access(folder, F_OK) != 0:
                 break

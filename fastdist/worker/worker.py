@@ -420,7 +420,8 @@ class Worker:
 
     def _on_close_asked(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
         reason = fields.get("reason")
-        self._close_soon(f"the scheduler asked for it ({reason})" if reason else "the scheduler asked for it")
+        logger.info("the scheduler asked worker %s to close", self.name)
+        self._close_soon(reason if isinstance(reason, str) else "the scheduler asked for it")
 
     def _on_scheduler_closed(self, peer: Peer, reason: Exception | None) -> None:
         if self._closing is None and self.status is not Status.starting:

@@ -31,7 +31,8 @@ def workers_get_the_functions_of_the_tests(request: pytest.FixtureRequest) -> It
 def cluster(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
     """Two workers with one thread each."""
     in_processes = request.param == "processes"
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=in_processes) as cluster:
+    cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=in_processes)
+    with cluster:
         yield cluster
 
 

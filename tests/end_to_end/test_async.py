@@ -1,4 +1,4 @@
-"""Clients on an event loop: `asynchronous=True`, awaited clients, futures and calls; and one call of a blocking client."""
+"""Clients on an event loop: `asynchronous=True`, awaited clients, futures and calls; calls of a blocking client."""
 
 from __future__ import annotations
 

@@ -61,6 +61,7 @@ def test_what_is_not_callable(client: Client, call: str) -> None:
 
 
 def test_map_needs_collections(client: Client) -> None:
+    bad: Any
     for bad in (iter([1]), (i for i in "ab"), queue.Queue()):
         with pytest.raises(TypeError, match="collections with a length"):
             client.map(inc, bad)

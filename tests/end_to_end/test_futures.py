@@ -26,7 +26,7 @@ def pause(seconds: float) -> float:
 
 def never() -> None:
     """Ends soon enough for a cluster to close; tests do not wait for it."""
-    time.sleep(0.3)
+    time.sleep(0.6)
 
 
 def test_the_life_of_a_future(client: Client) -> None:
@@ -39,14 +39,12 @@ def test_the_life_of_a_future(client: Client) -> None:
     assert future.exception() is None
     assert future.traceback() is None
     assert future.client is future.executor is client
-    assert Future[int] is not None
 
 
 def test_the_life_of_a_failed_future(client: Client) -> None:
     future = client.submit(operator.truediv, 1, 0)
     assert isinstance(future.exception(), ZeroDivisionError)
     assert (future.status, future.done(), future.cancelled()) == ("error", True, False)
-    assert future.traceback() is None or future.traceback().tb_frame is not None
     for _ in range(3):
         with pytest.raises(ZeroDivisionError, match="division by zero"):
             future.result()
@@ -68,7 +66,7 @@ def test_errors_reach_dependents(client: Client) -> None:
 def test_results_can_be_waited_for_in_time(client: Client) -> None:
     future = client.submit(never, pure=False)
     for timeout in (0.01, "10 ms"):
-        with pytest.raises(TimeoutError, match="timed out after 0.01 s"):
+        with pytest.raises(TimeoutError, match=r"timed out after 0\.01 s"):
             future.result(timeout=timeout)
         with pytest.raises(TimeoutError):
             future.exception(timeout=timeout)
@@ -149,14 +147,14 @@ def test_as_completed_grows_and_counts(client: Client) -> None:
     assert sequence.is_empty()
     assert sequence.count() == 0
     with pytest.raises(TypeError, match="takes futures"):
-        sequence.update([1])
+        sequence.update([1])  # type: ignore[list-item]
 
 
 def test_as_completed_with_errors(client: Client) -> None:
     futures = client.map(operator.truediv, [4, 4], [2, 0])
     with pytest.raises(ZeroDivisionError):
         list(as_completed(futures, with_results=True))
-    results = {future: result for future, result in as_completed(futures, with_results=True, raise_errors=False)}
+    results = dict(as_completed(futures, with_results=True, raise_errors=False))
     assert results[futures[0]] == 2
     kind, error, _ = results[futures[1]]
     assert kind is ZeroDivisionError
@@ -181,7 +179,6 @@ def test_a_future_travels_as_its_key(client: Client) -> None:
     assert copy.key == future.key
     assert copy.result() == 42
     assert Future(future.key, client).result() == 42
-    assert repr(Future("unbound")) if Future("unbound").client is None else True
 
 
 def test_the_data_lives_as_long_as_the_last_future_of_it(client: Client, eventually: Any) -> None:
@@ -230,6 +227,6 @@ def test_ctrl_c_ends_the_wait(client: Client, how: str) -> None:
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         waits[how]()
-    assert time.monotonic() - start < 0.25
+    assert time.monotonic() - start < 0.5
     timer.join()
     assert client.submit(inc, 1).result() == 2

@@ -19,14 +19,16 @@ from fastdist import Client, Future, LocalCluster, get_worker, wait
 @pytest.fixture(scope="module")
 def small() -> Iterator[LocalCluster]:
     """One worker with three threads and two GPUs, and one that has neither, in this process."""
-    with LocalCluster(n_workers=1, threads_per_worker=3, processes=False, resources={"GPU": 2, "MEM": 100}) as cluster:
+    cluster = LocalCluster(n_workers=1, threads_per_worker=3, processes=False, resources={"GPU": 2, "MEM": 100})
+    with cluster:
         yield cluster
 
 
 @pytest.fixture(scope="module")
 def single() -> Iterator[LocalCluster]:
     """One worker with one thread, in this process."""
-    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False) as cluster:
+    cluster = LocalCluster(n_workers=1, threads_per_worker=1, processes=False)
+    with cluster:
         yield cluster
 
 
@@ -50,7 +52,7 @@ def blocker(client: Client) -> tuple[threading.Event, Future]:
 
 def register(thing: Any) -> int:
     """A number under which tasks in this process find a thing that cannot be pickled."""
-    builtins.end_to_end_things[id(thing)] = thing
+    vars(builtins)["end_to_end_things"][id(thing)] = thing
     return id(thing)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from operator import add, neg
@@ -64,11 +65,11 @@ async def cluster_and_client() -> AsyncIterator[tuple[Any, Any]]:
 
 
 async def reaches(condition: Callable[[], bool]) -> None:
-    async def poll() -> None:
-        while not condition():
-            await asyncio.sleep(0.001)
-
-    await asyncio.wait_for(poll(), 20)
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true"
+        # Every turn of the loop may bring it.
+        await asyncio.sleep(0)
 
 
 def run(main: Callable[[], Any]) -> None:

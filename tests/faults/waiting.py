@@ -1,4 +1,7 @@
-"""Waiting for what happens elsewhere: with a deadline, and a message when it does not. May import: the standard library."""
+"""Waiting for what happens elsewhere: with a deadline, and a message when it does not.
+
+May import: the standard library.
+"""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ BUGS = {
         "    leave_worker(model, slot)\n",
     ),
     "the way of the data costs nothing": Bug(
-        "placement.pyx", "model.loads[least] + model.latency + ", "model.loads[least] + "
+        "placement.pyx", "model.load.seconds[least] + model.latency + ", "model.load.seconds[least] + "
     ),
     "workers claim twice their share": Bug("queue.pyx", "left // (2 * (", "left // (1 * ("),
     "a late client is told nothing": Bug(

@@ -41,7 +41,8 @@ cdef class TaskBatch:
     encode_fallback : callable
         `(args, kwargs, future_type) -> (payload, references)` for arguments that the compiled encoding does not know.
     is_new_function : callable
-        `hash -> bool`: whether the scheduler still needs the pickle; called under the lock, once per function and frame.
+        `hash -> bool`: whether the scheduler still needs the pickle; called under the lock, once per function and
+        frame.
     make_room : callable, optional
         Called before a frame is begun, without the lock: it may wait until there is room for another one.
     submission : int
@@ -414,7 +415,6 @@ cdef class TaskBatch:
     def abort(self) -> None:
         """Forget the rows of the open frame: no frame will name them. Frames that were sent stay."""
         cdef uint64_t id
-        cdef Slot* slot
         self.closed = True
         if not self.first_id:
             return

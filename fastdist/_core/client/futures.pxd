@@ -1,12 +1,24 @@
 # The client's futures (docs/wire.md, STATE and RELEASE).
 cimport cython
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libcpp.vector cimport vector
 
 from fastdist._core.client.slots cimport Slot, SlotTable
+from fastdist._core.codec.frames cimport ColumnReader
 
 cdef enum:
     MAX_TYPE_NAMES = 4096
+
+
+cdef struct StateRows:
+    # The columns of a STATE frame (docs/wire.md).
+    uint64_t n
+    const uint64_t* ids
+    const uint8_t* status
+    const uint64_t* sizes
+    const uint32_t* types
+    const uint32_t* offsets
+    const uint8_t* payloads
 
 
 cdef class FutureTable(SlotTable):
@@ -18,6 +30,8 @@ cdef class FutureTable(SlotTable):
     cdef public object client
     cdef public object open_batch   # the TaskBatch whose frame is open
 
+    cdef int read_state(self, ColumnReader reader, StateRows* rows, vector[uint32_t]& numbers) except -1
+    cdef void apply_state(self, StateRows* rows, const vector[uint32_t]& numbers) noexcept nogil
     cdef uint32_t type_number(self, str name) except? 0xFFFFFFFE
     cdef FutureSlot make_future(self, uint64_t id)
     cdef object decode(self, Slot* slot)

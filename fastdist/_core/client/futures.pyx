@@ -17,8 +17,6 @@ from fastdist._core.client.slots cimport (
     CHUNK_BITS,
     NO_TYPE,
     SLOT_HAS_PAYLOAD,
-    SLOT_INDEXED,
-    SLOT_LIVE,
     SLOT_WATCHED,
     SMALL_PAYLOAD,
     Slot,
@@ -139,7 +137,6 @@ cdef class FutureTable(SlotTable):
         cdef Slot* slot
         cdef size_t i
         cdef uint64_t id
-        cdef list forgotten = None
         released.swap(self.released)
         for i in range(released.size()):
             id = released[i]
@@ -150,8 +147,9 @@ cdef class FutureTable(SlotTable):
             writer.put_u64(0, id)
             writer.n_rows += 1
         self.trim()
-        if self.errors:
-            forgotten = [self.errors.pop(id, None) for id in list(self.errors) if self.slot(id) == NULL]
+        for id in list(self.errors):
+            if self.slot(id) == NULL:
+                self.errors.pop(id, None)
         writer.put(1, PyBytes_AS_STRING(function_hashes), PyBytes_GET_SIZE(function_hashes))
         if writer.n_rows == 0 and not function_hashes:
             return None
@@ -188,77 +186,89 @@ cdef class FutureTable(SlotTable):
             If the frame is malformed; nothing is applied then.
         """
         cdef ColumnReader reader = ColumnReader(body, 8)
-        cdef uint64_t n = reader.n_rows
-        cdef uint64_t n_types = reader.length_of(6, 4)
-        cdef const uint64_t* ids = <const uint64_t*>reader.fixed(0, n, 8)
-        cdef const uint8_t* status = reader.fixed(1, n, 1)
-        cdef const uint64_t* sizes = <const uint64_t*>reader.fixed(2, n, 8)
-        cdef const uint32_t* types = <const uint32_t*>reader.fixed(3, n, 4)
-        cdef const uint32_t* offsets = reader.offsets(4, 5, n)
-        cdef const uint32_t* type_offsets
-        cdef const uint8_t* payloads = reader.starts[5]
+        cdef StateRows rows
         cdef vector[uint32_t] numbers
         cdef uint64_t i
-        cdef uint64_t told = n      # the last row that has an error of its own
         cdef Slot* slot
-        cdef Slot* teller = NULL    # and the slot that keeps it
+        self.read_state(reader, &rows, numbers)
+        self.apply_state(&rows, numbers)
+        if self.errors:
+            for i in range(rows.n):
+                slot = self.slot(rows.ids[i])
+                if slot == NULL or slot.status != STATUS_CANCELLED:
+                    self.errors.pop(rows.ids[i], None)
+        self.fire_waiters()
+        return self.take_watched()
+
+    cdef int read_state(self, ColumnReader reader, StateRows* rows, vector[uint32_t]& numbers) except -1:
+        # Checks the frame; `numbers` are this table's numbers of the types that it names.
+        cdef uint64_t n = reader.n_rows
+        cdef uint64_t n_types = reader.length_of(6, 4)
+        cdef const uint32_t* type_offsets
+        cdef uint64_t i
         cdef bint known = True
+        rows.n = n
+        rows.ids = <const uint64_t*>reader.fixed(0, n, 8)
+        rows.status = reader.fixed(1, n, 1)
+        rows.sizes = <const uint64_t*>reader.fixed(2, n, 8)
+        rows.types = <const uint32_t*>reader.fixed(3, n, 4)
+        rows.offsets = reader.offsets(4, 5, n)
+        rows.payloads = reader.starts[5]
         if n_types == 0:
             raise FrameError("a STATE frame has no offsets of type names")
         n_types -= 1
         type_offsets = reader.offsets(6, 7, n_types)
         for i in range(n):
-            known &= status[i] <= STATUS_LOST
+            known &= rows.status[i] <= STATUS_LOST
         if not known:
             raise FrameError("a STATE frame has a row with an unknown status")
         for i in range(n_types):
             numbers.push_back(self.type_number(
                 reader.starts[7][type_offsets[i]:type_offsets[i + 1]].decode("utf-8", "replace")
             ))
-        # C only from here ...
-        for i in range(n):
-            if offsets[i + 1] > offsets[i] and is_failure(status[i]):
-                told = i
+        return 0
+
+    cdef void apply_state(self, StateRows* rows, const vector[uint32_t]& numbers) noexcept nogil:
+        cdef Slot* slot
+        cdef Slot* teller = NULL            # keeps the error of the last row that has one of its own
+        cdef const uint8_t* error = NULL
+        cdef uint32_t error_length = 0
+        cdef uint32_t length
+        cdef uint64_t i
+        for i in range(rows.n):
+            length = rows.offsets[i + 1] - rows.offsets[i]
+            if length and is_failure(rows.status[i]):
                 teller = NULL
-            slot = self.slot(ids[i])
+                error = rows.payloads + rows.offsets[i]
+                error_length = length
+            slot = self.slot(rows.ids[i])
             if slot == NULL or slot.status == STATUS_CANCELLED:
                 continue
-            if status[i] == STATUS_CANCELLED:
-                self.cancel_slot(ids[i], slot)
-            elif status[i] == STATUS_LOST:
-                self.unindex(ids[i], slot)
-            slot.status = status[i]
-            slot.size = sizes[i]
-            slot.type = numbers[types[i]] if types[i] < n_types else NO_TYPE
+            if rows.status[i] == STATUS_CANCELLED:
+                self.cancel_slot(rows.ids[i], slot)
+            elif rows.status[i] == STATUS_LOST:
+                self.unindex(rows.ids[i], slot)
+            slot.status = rows.status[i]
+            slot.size = rows.sizes[i]
+            slot.type = numbers[rows.types[i]] if rows.types[i] < numbers.size() else NO_TYPE
             if slot == teller:
                 teller = NULL
-            if is_failure(status[i]) and told < n:
-                if teller == NULL:
-                    self.store_payload(
-                        slot, payloads + offsets[told], offsets[told + 1] - offsets[told], False
-                    )
-                    teller = slot
-                else:
-                    self.share_payload(slot, teller)
-            elif offsets[i + 1] > offsets[i]:
-                self.store_payload(
-                    slot, payloads + offsets[i], offsets[i + 1] - offsets[i], status[i] == STATUS_FINISHED
-                )
+            if not is_failure(rows.status[i]):
+                self.free_payload(slot)
+                if length:
+                    self.store_payload(slot, rows.payloads + rows.offsets[i], length, slot.status == STATUS_FINISHED)
+            elif teller != NULL:
+                self.share_payload(slot, teller)
             else:
                 self.free_payload(slot)
-            if status[i] == STATUS_ERRED or status[i] == STATUS_LOST:
+                if error_length:
+                    self.store_payload(slot, error, error_length, False)
+                    teller = slot
+            if rows.status[i] == STATUS_ERRED or rows.status[i] == STATUS_LOST:
                 self.failures += 1
             if slot.flags & SLOT_WATCHED and is_done(slot):
                 slot.flags &= ~SLOT_WATCHED
-                self.watched.push_back(ids[i])
-        # ... to here.
-        if self.errors:
-            for i in range(n):
-                slot = self.slot(ids[i])
-                if slot == NULL or slot.status != STATUS_CANCELLED:
-                    self.errors.pop(ids[i], None)
-        self.fire_waiters()
-        return self.take_watched()
+                self.watched.push_back(rows.ids[i])
 
     def cancel(self, futures) -> list[int]:
         """Mark futures cancelled on this side, so that their keys can be submitted anew; watched ids are returned."""

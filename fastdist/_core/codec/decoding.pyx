@@ -8,7 +8,6 @@ May import: `fastdist.errors`, and the tables of numpy types beside it.
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE, PyList_New, PyList_SET_ITEM
-from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
@@ -91,8 +90,8 @@ cdef int refuse_unhashable(Reader* reader, object error) except -1:
 cdef object take_dict(Reader* reader, uint32_t count, int depth):
     cdef dict value = {}
     cdef object key
-    cdef uint32_t i
-    for i in range(count):
+    cdef uint32_t _
+    for _ in range(count):
         key = take_value(reader, depth)
         try:
             value[key] = take_value(reader, depth)
@@ -104,8 +103,8 @@ cdef object take_dict(Reader* reader, uint32_t count, int depth):
 cdef object take_set(Reader* reader, uint32_t count, int depth):
     cdef set value = set()
     cdef object item
-    cdef uint32_t i
-    for i in range(count):
+    cdef uint32_t _
+    for _ in range(count):
         item = take_value(reader, depth)
         try:
             value.add(item)
@@ -163,10 +162,10 @@ cdef object take_array(Reader* reader):
     cdef uint8_t dimensions = take_u8(reader)
     cdef uint64_t length, total = DTYPE_SIZES[code]
     cdef list shape = []
-    cdef uint8_t i
+    cdef uint8_t _
     if dimensions > MAX_DIMENSIONS:
         raise FrameError(f"an encoded array has {dimensions} dimensions")
-    for i in range(dimensions):
+    for _ in range(dimensions):
         length = take_u64(reader)
         if length and total > (<uint64_t>1 << 62) // length:
             raise FrameError("an encoded array is larger than any memory")

@@ -40,7 +40,7 @@ cdef inline bint put(EncodeState* state, const void* data, size_t length) except
     return True
 
 
-cdef inline bint put_tag(EncodeState* state, uint8_t tag) except -1:
+cdef bint put_tag(EncodeState* state, uint8_t tag) except -1:
     if state.out.size() >= state.end:
         return False
     state.out.push_back(tag)

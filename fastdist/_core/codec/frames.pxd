@@ -1,4 +1,5 @@
 # Columnar frames: bounded readers and growing writers (docs/wire.md is the specification).
+cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libcpp.vector cimport vector
 
@@ -34,6 +35,7 @@ cdef enum:
     NO_FUNCTION = 0xFFFFFFFF
 
 
+@cython.final
 cdef class ColumnReader:
     # The body is borrowed: it must outlive the reader, and pieces must be copied before it goes.
     cdef const uint8_t* body
@@ -52,6 +54,7 @@ cdef class ColumnReader:
     cdef uint64_t length_of(self, uint32_t column, uint32_t width) except? 0
 
 
+@cython.final
 cdef class ColumnWriter:
     cdef uint32_t n_columns
     cdef public uint32_t n_rows
@@ -62,8 +65,7 @@ cdef class ColumnWriter:
         cdef size_t old = target.size()
         if target.capacity() < old + length:
             target.reserve(2 * (old + length) + 64)
-        target.resize(old + length)
-        copy_bytes(target.data() + old, data, length)
+        append_bytes(target[0], data, length)
 
     cdef inline void put_u8(self, uint32_t column, uint8_t value) noexcept nogil:
         self.columns[column].push_back(value)
@@ -93,5 +95,15 @@ cdef class ColumnWriter:
     cdef bytes finish(self)
 
 
-cdef extern from "<string.h>" nogil:
-    void* copy_bytes "memcpy" (void* target, const void* source, size_t length)
+cdef extern from *:
+    """
+    #include <cstddef>
+    #include <cstdint>
+    #include <vector>
+    // Growing a vector by resize() would fill the new bytes with zeros first.
+    static inline void fastdist_append(std::vector<std::uint8_t>& target, const void* data, std::size_t length) {
+        const std::uint8_t* first = static_cast<const std::uint8_t*>(data);
+        target.insert(target.end(), first, first + length);
+    }
+    """
+    void append_bytes "fastdist_append" (vector[uint8_t]& target, const void* data, size_t length) noexcept nogil

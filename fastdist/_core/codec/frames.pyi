@@ -1,6 +1,7 @@
 """Columnar frames: a bounded reader and a growing writer."""
 
 from enum import IntEnum
+from typing import final
 
 class FrameKind(IntEnum):
     CONTROL = 1
@@ -29,6 +30,7 @@ class TaskStatus(IntEnum):
     STATUS_CANCELLED = 3
     STATUS_LOST = 4
 
+@final
 class ColumnReader:
     @property
     def n_columns(self) -> int: ...
@@ -37,6 +39,7 @@ class ColumnReader:
     def __init__(self, body: bytes | bytearray | memoryview, expected_columns: int) -> None: ...
     def column_bytes(self, column: int) -> bytes: ...
 
+@final
 class ColumnWriter:
     n_rows: int
     def __init__(self, n_columns: int) -> None: ...

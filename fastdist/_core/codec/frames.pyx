@@ -5,13 +5,16 @@ length before anyone follows an offset; the writer keeps one growing buffer per 
 few copied words. Nothing here knows what a column means.
 """
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 from fastdist.errors import FrameError
 
 
+@cython.final
 cdef class ColumnReader:
     """Reads the columns of one frame body.
 
@@ -42,15 +45,15 @@ cdef class ColumnReader:
         cdef uint32_t column
         if self.body_length < 8:
             raise FrameError(f"a frame body of {self.body_length} bytes is too short for its header")
-        copy_bytes(&self.n_columns, self.body, 4)
-        copy_bytes(&self.n_rows, self.body + 4, 4)
+        memcpy(&self.n_columns, self.body, 4)
+        memcpy(&self.n_rows, self.body + 4, 4)
         if self.n_columns != expected_columns or expected_columns > MAX_COLUMNS:
             raise FrameError(f"a frame has {self.n_columns} columns where {expected_columns} are expected")
         position = 8 + 8 * <uint64_t>self.n_columns
         if position > end:
             raise FrameError("a frame body ends inside its table of columns")
         for column in range(self.n_columns):
-            copy_bytes(&length, self.body + 8 + 8 * column, 8)
+            memcpy(&length, self.body + 8 + 8 * column, 8)
             if length > end - position:
                 raise FrameError(f"column {column} of a frame reaches beyond its end")
             self.starts[column] = self.body + position
@@ -102,6 +105,7 @@ cdef class ColumnReader:
         return PyBytes_FromStringAndSize(<const char*>self.starts[column], self.lengths[column])
 
 
+@cython.final
 cdef class ColumnWriter:
     """Collects the columns of one frame.
 
@@ -142,16 +146,16 @@ cdef class ColumnWriter:
         cdef uint64_t size
         cdef uint64_t padding = 0
         cdef uint32_t column
-        copy_bytes(target, &self.n_columns, 4)
-        copy_bytes(target + 4, &self.n_rows, 4)
+        memcpy(target, &self.n_columns, 4)
+        memcpy(target + 4, &self.n_rows, 4)
         for column in range(self.n_columns):
             size = self.columns[column].size()
-            copy_bytes(target + 8 + 8 * column, &size, 8)
+            memcpy(target + 8 + 8 * column, &size, 8)
             if size:
-                copy_bytes(target + position, self.columns[column].data(), size)
+                memcpy(target + position, self.columns[column].data(), size)
                 position += size
             if position & 7:
-                copy_bytes(target + position, &padding, 8 - (position & 7))
+                memcpy(target + position, &padding, 8 - (position & 7))
                 position = (position + 7) & ~<size_t>7
         self.clear()
         return body

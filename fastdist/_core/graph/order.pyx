@@ -14,7 +14,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
-from libcpp.algorithm cimport reverse, sort
+from libcpp.algorithm cimport sort
 from libcpp.vector cimport vector
 
 from array import array

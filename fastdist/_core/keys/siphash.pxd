@@ -68,7 +68,7 @@ cdef inline void siphash_2_4_128(
     cdef uint64_t v[4]
     cdef uint64_t word
     cdef size_t position
-    cdef int i
+    cdef int _
     sip_start(v, seed0, seed1)
     v[1] ^= 0xEE
     for position in range(0, length & ~<size_t>7, 8):
@@ -83,10 +83,10 @@ cdef inline void siphash_2_4_128(
     sip_round(v)
     v[0] ^= word
     v[2] ^= 0xEE
-    for i in range(4):
+    for _ in range(4):
         sip_round(v)
     digest[0] = v[0] ^ v[1] ^ v[2] ^ v[3]
     v[1] ^= 0xDD
-    for i in range(4):
+    for _ in range(4):
         sip_round(v)
     digest[1] = v[0] ^ v[1] ^ v[2] ^ v[3]

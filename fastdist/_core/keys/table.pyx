@@ -199,7 +199,7 @@ cdef class KeyIndex:
         """The seeded 64-bit hash of the bytes."""
         return self.hash_of(key)
 
-    cdef uint32_t find(self, bytes key):
+    cdef uint32_t find(self, bytes key) noexcept:
         cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(key)
         cdef uint32_t length = <uint32_t>PyBytes_GET_SIZE(key)
         return self.table.find(self.table.hash(data, length), data, length)

@@ -5,24 +5,11 @@ from libcpp.vector cimport vector
 
 from fastdist._core.codec.frames cimport STATUS_CANCELLED, STATUS_PENDING
 from fastdist._core.scheduler.intake cimport check_ids
-from fastdist._core.scheduler.model cimport (
-    ERRED,
-    MEMORY,
-    NONE,
-    PURE_DATA,
-    RELEASED,
-    SCATTERING,
-    ClientRecord,
-    Model,
-    Task,
-)
-from fastdist._core.scheduler.transitions cimport (
-    erred_to_released,
-    released_to_needed,
-    report,
-    report_current,
-    report_to,
-)
+from fastdist._core.scheduler.model cimport Model
+from fastdist._core.scheduler.parties cimport ClientRecord
+from fastdist._core.scheduler.records cimport ERRED, MEMORY, NONE, PURE_DATA, RELEASED, SCATTERING, Task
+from fastdist._core.scheduler.reporting cimport report, report_current, report_to
+from fastdist._core.scheduler.transitions cimport erred_to_released, released_to_needed
 
 
 cdef list closure_of_dependents(Model model, list slots):
@@ -122,7 +109,7 @@ cdef list begin_scatter(Model model, ClientRecord client, uint64_t first_id, lis
         if slot == NONE:
             slot = model.new_task()
             task = model.task(slot)
-            model.store_payload(slot, <const uint8_t*><const char*>key, <uint32_t>len(key), NULL, 0)
+            model.payload.store(slot, <const uint8_t*><const char*>key, <uint32_t>len(key), NULL, 0)
             if model.keys.insert(hash, slot) < 0:
                 raise MemoryError("no memory for the table of keys")
             task.prefix = model.prefix_number(NULL, 0)

@@ -21,23 +21,15 @@ from fastdist._core.scheduler.membership cimport (
     set_running,
     try_unplaced,
 )
-from fastdist._core.scheduler.model cimport (
-    MEMORY,
-    NONE,
-    SLAB_BITS,
-    SLAB_TASKS,
-    FREE_SLOT,
-    ClientRecord,
-    Model,
-    Options,
-    Task,
-    WorkerRecord,
-)
+from fastdist._core.scheduler.model cimport Model
+from fastdist._core.scheduler.parties cimport ClientRecord, Options, WorkerRecord
 from fastdist._core.scheduler.placement cimport place
 from fastdist._core.scheduler.queue cimport ReadyQueue
+from fastdist._core.scheduler.records cimport FREE_SLOT, MEMORY, NONE, PROCESSING, SLAB_BITS, SLAB_TASKS, Task
+from fastdist._core.scheduler.reporting cimport end_state_frame
 from fastdist._core.scheduler.results cimport take_done
 from fastdist._core.scheduler.stealing cimport balance
-from fastdist._core.scheduler.transitions cimport end_state_frame, readable_key, release_unneeded
+from fastdist._core.scheduler.transitions cimport readable_key, release_unneeded
 from fastdist._core.scheduler.validation cimport check_model
 
 TO_WORKER = 0
@@ -298,7 +290,7 @@ cdef class SchedulerCore:
         cdef size_t i
         self._record("act", ())
         for i in range(model.dirty_workers.size()):
-            model.heap_update(model.worker(model.dirty_workers[i]))
+            model.load.update(model.worker(model.dirty_workers[i]))
         place(model, self.queue)
         balance(model)
         for i in range(model.dirty_workers.size()):
@@ -343,6 +335,10 @@ cdef class SchedulerCore:
         """How many tasks are known."""
         return self.model.n_tasks
 
+    def n_processing(self) -> int:
+        """How many tasks are on workers and not finished."""
+        return self.model.n_in_state[PROCESSING]
+
     def counts(self) -> dict:
         """Tasks by state, and counters."""
         answer = {STATE_NAMES[i]: self.model.n_in_state[i] for i in range(len(STATE_NAMES))}
@@ -374,7 +370,7 @@ cdef class SchedulerCore:
     def _view(self, uint32_t slot) -> dict:
         cdef Task* task = self.model.task(slot)
         cdef uint32_t length, i
-        cdef const uint8_t* key = self.model.key_bytes(task, &length)
+        cdef const uint8_t* key = self.model.payload.key_bytes(task, &length)
         cdef bytes type_name = self.model.type_names[task.type]
         dependencies = []
         for i in range(task.n_dependencies):
@@ -412,7 +408,7 @@ cdef class SchedulerCore:
 
     def _key_of(self, uint32_t slot):
         cdef uint32_t length
-        cdef const uint8_t* key = self.model.key_bytes(self.model.task(slot), &length)
+        cdef const uint8_t* key = self.model.payload.key_bytes(self.model.task(slot), &length)
         return readable_key(key, length)
 
     def key_of_id(self, uint64_t id):
@@ -460,8 +456,8 @@ cdef class SchedulerCore:
 
     def least_loaded(self) -> list:
         """Numbers of the running workers, those with the least work first."""
-        numbers = [number for number in self.model.load_heap]
-        return sorted(numbers, key=lambda number: (self.model.ranks[number], number))
+        numbers = [number for number in self.model.load.heap]
+        return sorted(numbers, key=lambda number: (self.model.load.ranks[number], number))
 
     def validate(self) -> None:
         """Check every invariant; AssertionError names the first that does not hold."""

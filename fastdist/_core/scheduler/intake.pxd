@@ -1,7 +1,8 @@
 # What clients send: new tasks and releases.
 from libc.stdint cimport uint32_t, uint64_t
 
-from fastdist._core.scheduler.model cimport ClientRecord, Model
+from fastdist._core.scheduler.model cimport Model
+from fastdist._core.scheduler.parties cimport ClientRecord
 from fastdist._core.scheduler.queue cimport ReadyQueue
 
 cdef int take_tasks(Model model, ReadyQueue queue, ClientRecord client, object body, list options, double now) except -1

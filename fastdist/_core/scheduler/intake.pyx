@@ -12,27 +12,12 @@ from libcpp.vector cimport vector
 
 from fastdist._core.codec.frames cimport NO_FUNCTION, STATUS_LOST, ColumnReader
 from fastdist._core.keys.canonical cimport key_prefix
-from fastdist._core.scheduler.model cimport (
-    ERRED,
-    INLINE,
-    MEMORY,
-    NONE,
-    READY,
-    RELEASED,
-    WAITING,
-    ClientRecord,
-    Model,
-    Options,
-    Task,
-)
+from fastdist._core.scheduler.model cimport Model
+from fastdist._core.scheduler.parties cimport ClientRecord, Options
 from fastdist._core.scheduler.queue cimport ReadyQueue
-from fastdist._core.scheduler.transitions cimport (
-    any_to_erred,
-    readable_key,
-    released_to_needed,
-    report_current,
-    report_to,
-)
+from fastdist._core.scheduler.records cimport INLINE, NONE, READY, RELEASED, Task
+from fastdist._core.scheduler.reporting cimport report_current, report_to
+from fastdist._core.scheduler.transitions cimport any_to_erred, readable_key, released_to_needed
 
 from fastdist._core.scheduler.reasons import Reason, reason_payload
 from fastdist.errors import FrameError
@@ -223,7 +208,7 @@ cdef uint32_t take_row(Model model, ClientRecord client, Columns* columns, uint3
         return NONE
     slot = model.new_task()
     task = model.task(slot)
-    model.store_payload(slot, key, key_length, columns.arguments + columns.argument_offsets[row],
+    model.payload.store(slot, key, key_length, columns.arguments + columns.argument_offsets[row],
                         columns.argument_offsets[row + 1] - columns.argument_offsets[row])
     if model.keys.insert(hash, slot) < 0:
         raise MemoryError("no memory for the table of keys")

@@ -1,7 +1,8 @@
 # Workers and clients come and go.
 from libc.stdint cimport uint32_t
 
-from fastdist._core.scheduler.model cimport ClientRecord, Model, WorkerRecord
+from fastdist._core.scheduler.model cimport Model
+from fastdist._core.scheduler.parties cimport ClientRecord, WorkerRecord
 from fastdist._core.scheduler.queue cimport ReadyQueue
 
 cdef WorkerRecord add_worker(Model model, str address, uint32_t nthreads, bint has_nanny, dict resources)

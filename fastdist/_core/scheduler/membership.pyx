@@ -7,24 +7,28 @@ May import: the scheduler's model, queue, transitions, stealing.
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from fastdist._core.scheduler.model cimport (
+from fastdist._core.scheduler.model cimport Model
+from fastdist._core.scheduler.parties cimport ClientRecord, WorkerRecord
+from fastdist._core.scheduler.queue cimport ReadyQueue
+from fastdist._core.scheduler.records cimport (
     AHEAD,
     MEMORY,
-    NO_WORKER,
     NONE,
+    NO_WORKER,
     PROCESSING,
     READY,
     SLAB_BITS,
     SLAB_TASKS,
     STARTED,
-    ClientRecord,
-    Model,
     Task,
-    WorkerRecord,
 )
-from fastdist._core.scheduler.queue cimport ReadyQueue
 from fastdist._core.scheduler.stealing cimport retract_unstarted
-from fastdist._core.scheduler.transitions cimport any_to_erred, memory_to_lost, processing_to_needed, readable_key
+from fastdist._core.scheduler.transitions cimport (
+    any_to_erred,
+    memory_to_lost,
+    processing_to_needed,
+    readable_key,
+)
 
 from fastdist._core.scheduler.reasons import Reason, reason_payload
 
@@ -45,7 +49,7 @@ cdef WorkerRecord add_worker(Model model, str address, uint32_t nthreads, bint h
         worker.supply[number] = resources.get(name, 0.0)
     for worker_record in model.workers:
         widen_resources(<WorkerRecord>worker_record, len(model.resource_numbers))
-    model.heap_update(worker)
+    model.load.update(worker)
     try_unplaced(model)
     return worker
 
@@ -77,7 +81,7 @@ cdef int set_running(Model model, ReadyQueue queue, WorkerRecord worker, bint ru
     if worker.running == running or not worker.alive:
         return 0
     worker.running = running
-    model.heap_update(worker)
+    model.load.update(worker)
     if running:
         try_unplaced(model)
     else:
@@ -116,7 +120,7 @@ cdef int lose_worker(Model model, ReadyQueue queue, WorkerRecord worker) except 
     worker.free.clear()
     worker.retract.clear()
     worker.early = []
-    model.heap_update(worker)
+    model.load.update(worker)
     queue.give_back(worker)
     while worker.first != NONE:
         processing_to_needed(model, worker.first, False)
@@ -146,7 +150,7 @@ cdef int blame(Model model, str address, list executing, str how) except -1:
         task.suspicious += 1
         if task.suspicious <= model.allowed_failures:
             continue
-        key = model.key_bytes(task, &length)
+        key = model.payload.key_bytes(task, &length)
         text = str(readable_key(key, length))
         payload = reason_payload(
             Reason.KILLED_WORKER,

@@ -1,179 +1,30 @@
 """The scheduler's data and the memory it lives in.
 
-Tasks are 128-byte records in slabs of 32 that never move; keys and argument payloads lie in segments that are compacted
-when less than half of a segment lives; small integers stand for functions, options, prefixes, type names, workers and
-clients. This module knows how to make, find and free things and nothing about why. May import: _core/codec, _core/keys.
+Tasks are 128-byte records in slabs of 32 that never move; small integers stand for functions, options, prefixes, type
+names, workers and clients. This module knows how to make, find and free things and nothing about why. May import:
+_core/keys, and of this folder the records, payload and load.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cython.operator cimport dereference
+cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.math cimport log2
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
-from fastdist._core.codec.frames cimport ColumnWriter
 from fastdist._core.keys.table cimport KeyTable
+from fastdist._core.scheduler.load cimport LoadHeap
+from fastdist._core.scheduler.parties cimport ClientRecord, Options, WorkerRecord
+from fastdist._core.scheduler.payload cimport Payload
+from fastdist._core.scheduler.records cimport FREE_SLOT, NONE, RELEASED, SLAB_BITS, SLAB_TASKS, Slab, Task
 
 cdef enum:
-    ENTRY_HEADER = 12
     MAX_IDLE_PREFIXES = 4096
-    PAGE_BITS = 10
-    PAGE_IDS = 1 << PAGE_BITS
-    RUN_COLUMNS = 26
-    FREE_COLUMNS = 4
-    STATE_COLUMNS = 8
 
 
-cdef const uint8_t* _key_of(void* context, uint32_t slot, uint32_t* length) noexcept nogil:
-    cdef KeyPlace* place = <KeyPlace*>context
-    cdef Task* task = &dereference(place.slabs)[slot >> SLAB_BITS].tasks[slot & (SLAB_TASKS - 1)]
-    cdef uint8_t* entry = dereference(place.segments)[task.segment].data + task.offset
-    length[0] = (<uint32_t*>entry)[1]
-    return entry + ENTRY_HEADER
-
-
-cdef class Options:
-    """What a submission asked for its tasks beyond the work itself.
-
-    Parameters
-    ----------
-    number : int
-        Index in the model's table.
-    priority : float
-        Lower goes first (a user's priority, negated).
-    retries : int
-        How often a task that raised is tried again.
-    restricted, loose : bool
-        Whether only some workers are allowed, and whether others may help when none of them runs.
-    needs : list of (int, float)
-        Resource numbers and amounts.
-    for_worker : bytes
-        msgpack map that the worker needs, or b"".
-    described : object
-        The options as the user wrote them.
-    """
-
-    def __cinit__(self, uint32_t number, double priority, uint32_t retries, bint restricted, bint loose,
-                  list needs, bytes for_worker, object described):
-        cdef Need need
-        self.number = number
-        self.priority = priority
-        self.retries = retries
-        self.restricted = restricted
-        self.loose = loose
-        self.for_worker = for_worker
-        self.described = described
-        self.n_tasks = 0
-        for resource, amount in needs:
-            need.resource = resource
-            need.amount = amount
-            self.needs.push_back(need)
-
-
-cdef class WorkerRecord:
-    """One worker as the scheduler sees it."""
-
-    def __cinit__(self, uint32_t number, str address, uint32_t nthreads, bint has_nanny):
-        self.number = number
-        self.address = address
-        self.address_bytes = address.encode()
-        self.nthreads = nthreads
-        self.has_nanny = has_nanny
-        self.alive = True
-        self.running = True
-        self.first = NONE
-        self.last = NONE
-        self.run = ColumnWriter(RUN_COLUMNS)
-        self.free = ColumnWriter(FREE_COLUMNS)
-        self.retract = ColumnWriter(FREE_COLUMNS)
-        self.early = []
-
-
-cdef class ClientRecord:
-    """One client: what it wants, by its own ids.
-
-    The ids of a client count up, so the map from id to task is a window of pages; a page whose ids are all released is
-    given back.
-    """
-
-    def __cinit__(self, uint32_t number, str name):
-        self.number = number
-        self.name = name
-        self.alive = True
-        self.functions = set()
-        self.state = ColumnWriter(STATE_COLUMNS)
-        self.last_submission = -1e300
-        self.inline_allowed = True
-        self.early = []
-        self.lost_at = -1.0
-
-    def __dealloc__(self):
-        cdef size_t i
-        for i in range(self.pages.size()):
-            free(self.pages[i])
-
-    cdef uint32_t slot_of(self, uint64_t id) noexcept:
-        cdef uint64_t page = id >> PAGE_BITS
-        if page < self.first_page or page - self.first_page >= self.pages.size():
-            return NONE
-        page -= self.first_page
-        if self.pages[page] == NULL:
-            return NONE
-        return self.pages[page][id & (PAGE_IDS - 1)]
-
-    cdef int set_slot(self, uint64_t id, uint32_t slot) except -1:
-        cdef uint64_t page = id >> PAGE_BITS
-        cdef uint32_t* ids
-        cdef uint32_t i
-        if self.pages.empty():
-            self.first_page = page
-        if page < self.first_page:
-            raise ValueError(f"client id {id} was already given back")
-        page -= self.first_page
-        if page - self.pages.size() > 1 << 20 and page >= self.pages.size():
-            raise ValueError(f"client id {id} leaves a gap of more than a billion ids")
-        while self.pages.size() <= page:
-            self.pages.push_back(NULL)
-            self.page_live.push_back(0)
-        if self.pages[page] == NULL:
-            ids = <uint32_t*>malloc(PAGE_IDS * sizeof(uint32_t))
-            if ids == NULL:
-                raise MemoryError("no memory for a page of client ids")
-            for i in range(PAGE_IDS):
-                ids[i] = NONE
-            self.pages[page] = ids
-        ids = self.pages[page]
-        if ids[id & (PAGE_IDS - 1)] != NONE:
-            raise ValueError(f"client id {id} is used twice")
-        ids[id & (PAGE_IDS - 1)] = slot
-        self.page_live[page] += 1
-        self.n_wanted += 1
-        return 0
-
-    cdef void clear_slot(self, uint64_t id) noexcept:
-        cdef uint64_t page = id >> PAGE_BITS
-        if self.slot_of(id) == NONE:
-            return
-        page -= self.first_page
-        self.pages[page][id & (PAGE_IDS - 1)] = NONE
-        self.page_live[page] -= 1
-        self.n_wanted -= 1
-        if self.page_live[page] == 0:
-            free(self.pages[page])
-            self.pages[page] = NULL
-            while not self.pages.empty() and self.pages.front() == NULL:
-                self.drop_first_page()
-
-    cdef void drop_first_page(self) noexcept:
-        free(self.pages.front())
-        self.pages.pop_front()
-        self.page_live.pop_front()
-        self.first_page += 1
-
-
+@cython.final
 cdef class Model:
     """Everything the scheduler knows.
 
@@ -192,11 +43,10 @@ cdef class Model:
         cdef int i
         self.epoch = epoch
         self.keys = KeyTable(seeds[0], seeds[1])
-        self.key_place.slabs = &self.slabs
-        self.key_place.segments = &self.segments
-        self.keys.bind(_key_of, &self.key_place)
+        self.payload = Payload()
+        self.payload.bind(&self.slabs, self.keys)
+        self.load = LoadHeap()
         self.current_slab = NONE
-        self.current_segment = NONE
         self.free_want = NONE
         self.free_holder = NONE
         self.function_index = {}
@@ -224,8 +74,6 @@ cdef class Model:
                 for slot in range(SLAB_TASKS):
                     self._free_lists(&self.slabs[i].tasks[slot])
                 free(self.slabs[i].tasks)
-        for i in range(self.segments.size()):
-            free(self.segments[i].data)
         for i in range(self.functions.size()):
             free(self.functions[i].payload)
         for i in range(self.errors.size()):
@@ -312,7 +160,7 @@ cdef class Model:
         cdef Slab* slab = &self.slabs[number]
         cdef Task* task = self.task(slot)
         cdef uint32_t i
-        self.drop_payload(task)
+        self.payload.drop(task)
         self._free_lists(task)
         self.n_in_state[task.state] -= 1
         self.n_tasks -= 1
@@ -372,119 +220,6 @@ cdef class Model:
                 task.dependents_log2 = log2
         self.dependents_of(task)[task.dependents_size] = dependent
         task.dependents_size += 1
-        return 0
-
-    # -- payload ---------------------------------------------------------------------------------------------------
-
-    cdef int open_segment(self, uint32_t size) except -1:
-        """Make a segment with room for `size` bytes the current one."""
-        cdef Segment segment
-        cdef uint32_t number, old = self.current_segment
-        segment.capacity = size if size > SEGMENT_BYTES else <uint32_t>SEGMENT_BYTES
-        segment.used = 0
-        segment.live = 0
-        segment.data = <uint8_t*>malloc(segment.capacity)
-        if segment.data == NULL:
-            raise MemoryError("no memory for a payload segment")
-        if self.free_segments.empty():
-            number = <uint32_t>self.segments.size()
-            self.segments.push_back(segment)
-        else:
-            number = self.free_segments.back()
-            self.free_segments.pop_back()
-            self.segments[number] = segment
-        self.current_segment = number
-        if old != NONE:
-            self._tidy_segment(old)
-        return 0
-
-    cdef int _tidy_segment(self, uint32_t number) except -1:
-        """Give a segment back if nothing in it lives, or move what lives if that is less than half."""
-        if self.segments[number].live == 0:
-            self._free_segment(number)
-        elif self.segments[number].live < self.segments[number].used // 2:
-            self.compact(number)
-        return 0
-
-    cdef void _free_segment(self, uint32_t number) noexcept:
-        free(self.segments[number].data)
-        self.segments[number].data = NULL
-        self.segments[number].capacity = 0
-        self.segments[number].used = 0
-        self.free_segments.push_back(number)
-
-    cdef int store_payload(self, uint32_t slot, const uint8_t* key, uint32_t key_length,
-                           const uint8_t* arguments, uint32_t arguments_length) except -1:
-        cdef uint64_t wide = (<uint64_t>ENTRY_HEADER + key_length + arguments_length + 3) & ~<uint64_t>3
-        cdef uint32_t size = <uint32_t>wide
-        cdef Task* task = self.task(slot)
-        cdef Segment* segment
-        cdef uint8_t* target
-        if wide > 0xFFFFFFF0:
-            raise ValueError("the arguments of a task are larger than 4 GiB")
-        # Tidying the segment before may fill the new one.
-        while self.current_segment == NONE or (
-            self.segments[self.current_segment].capacity - self.segments[self.current_segment].used < size
-        ):
-            self.open_segment(size)
-        segment = &self.segments[self.current_segment]
-        target = segment.data + segment.used
-        (<uint32_t*>target)[0] = slot
-        (<uint32_t*>target)[1] = key_length
-        (<uint32_t*>target)[2] = arguments_length
-        memcpy(target + ENTRY_HEADER, key, key_length)
-        if arguments_length:
-            memcpy(target + ENTRY_HEADER + key_length, arguments, arguments_length)
-        task.segment = self.current_segment
-        task.offset = segment.used
-        segment.used += size
-        segment.live += size
-        return 0
-
-    cdef const uint8_t* key_bytes(self, Task* task, uint32_t* length) noexcept nogil:
-        cdef uint8_t* entry = self.segments[task.segment].data + task.offset
-        length[0] = (<uint32_t*>entry)[1]
-        return entry + ENTRY_HEADER
-
-    cdef const uint8_t* argument_bytes(self, Task* task, uint32_t* length) noexcept nogil:
-        cdef uint8_t* entry = self.segments[task.segment].data + task.offset
-        length[0] = (<uint32_t*>entry)[2]
-        return entry + ENTRY_HEADER + (<uint32_t*>entry)[1]
-
-    cdef void drop_payload(self, Task* task) noexcept:
-        cdef uint8_t* entry
-        cdef uint32_t number = task.segment
-        cdef Segment* segment
-        if number == NONE:
-            return
-        segment = &self.segments[number]
-        entry = segment.data + task.offset
-        segment.live -= (ENTRY_HEADER + (<uint32_t*>entry)[1] + (<uint32_t*>entry)[2] + 3) & ~<uint32_t>3
-        (<uint32_t*>entry)[0] = NONE
-        task.segment = NONE
-        if number != self.current_segment:
-            self._tidy_segment(number)
-        elif segment.live == 0:
-            if segment.capacity > SEGMENT_BYTES:
-                self.current_segment = NONE
-                self._free_segment(number)
-            else:
-                segment.used = 0
-
-    cdef int compact(self, uint32_t number) except -1:
-        """Move what lives in a segment to the current one and give the segment back."""
-        cdef Segment old = self.segments[number]
-        cdef uint32_t position = 0, size
-        cdef uint32_t* entry
-        self.segments[number].live = 0
-        while position < old.used:
-            entry = <uint32_t*>(old.data + position)
-            size = (ENTRY_HEADER + entry[1] + entry[2] + 3) & ~<uint32_t>3
-            if entry[0] != NONE:
-                self.store_payload(entry[0], <uint8_t*>entry + ENTRY_HEADER, entry[1],
-                                   <uint8_t*>entry + ENTRY_HEADER + entry[1], entry[2])
-            position += size
-        self._free_segment(number)
         return 0
 
     # -- who wants a task ------------------------------------------------------------------------------------------
@@ -818,72 +553,6 @@ cdef class Model:
             self.task(task.next).previous = task.previous
         task.previous = NONE
         task.next = NONE
-
-    # The heap holds the running workers: those with a free thread first, then by booked seconds per thread.
-
-    cdef int heap_update(self, WorkerRecord worker) except -1:
-        cdef uint32_t number = worker.number
-        cdef int32_t position
-        while self.heap_positions.size() <= number:
-            self.heap_positions.push_back(-1)
-            self.loads.push_back(0.0)
-            self.ranks.push_back(0.0)
-        self.loads[number] = worker.occupancy * 1e-9 / worker.nthreads
-        self.ranks[number] = self.loads[number]
-        if worker.n_processing - worker.n_ahead < worker.nthreads:
-            self.ranks[number] = <double>(worker.n_processing - worker.n_ahead) / worker.nthreads - 1.0
-        position = self.heap_positions[number]
-        if not worker.running:
-            if position >= 0:
-                self.heap_remove(number)
-            return 0
-        if position < 0:
-            position = <int32_t>self.load_heap.size()
-            self.load_heap.push_back(number)
-            self.heap_positions[number] = position
-        self.heap_sift(position)
-        return 0
-
-    cdef void heap_remove(self, uint32_t number) noexcept nogil:
-        cdef int32_t position = self.heap_positions[number]
-        cdef uint32_t last = <uint32_t>self.load_heap.size() - 1
-        if position < 0:
-            return
-        if <uint32_t>position != last:
-            self.heap_swap(position, last)
-        self.load_heap.pop_back()
-        self.heap_positions[number] = -1
-        if <uint32_t>position < self.load_heap.size():
-            self.heap_sift(position)
-
-    cdef void heap_swap(self, uint32_t first, uint32_t second) noexcept nogil:
-        cdef uint32_t a = self.load_heap[first], b = self.load_heap[second]
-        self.load_heap[first] = b
-        self.load_heap[second] = a
-        self.heap_positions[a] = second
-        self.heap_positions[b] = first
-
-    cdef bint _lighter(self, uint32_t first, uint32_t second) noexcept nogil:
-        cdef uint32_t a = self.load_heap[first], b = self.load_heap[second]
-        return self.ranks[a] < self.ranks[b] or (self.ranks[a] == self.ranks[b] and a < b)
-
-    cdef void heap_sift(self, uint32_t position) noexcept nogil:
-        cdef uint32_t size = <uint32_t>self.load_heap.size()
-        cdef uint32_t child
-        while position and self._lighter(position, (position - 1) >> 1):
-            self.heap_swap(position, (position - 1) >> 1)
-            position = (position - 1) >> 1
-        while True:
-            child = 2 * position + 1
-            if child >= size:
-                return
-            if child + 1 < size and self._lighter(child + 1, child):
-                child += 1
-            if not self._lighter(child, position):
-                return
-            self.heap_swap(position, child)
-            position = child
-
 
 cdef extern from *:
     """

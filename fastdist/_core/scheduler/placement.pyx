@@ -11,22 +11,19 @@ from libc.math cimport ceil
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libcpp.vector cimport vector
 
-from fastdist._core.scheduler.model cimport (
-    AHEAD,
+from fastdist._core.scheduler.model cimport Model, Prefix
+from fastdist._core.scheduler.parties cimport Options, WorkerRecord
+from fastdist._core.scheduler.queue cimport ReadyQueue
+from fastdist._core.scheduler.records cimport (
     MEMORY,
-    NO_WORKER,
     NONE,
+    NO_WORKER,
     PROCESSING,
     READY,
     RETRACTING,
     WAITING,
-    Model,
-    Options,
-    Prefix,
     Task,
-    WorkerRecord,
 )
-from fastdist._core.scheduler.queue cimport ReadyQueue
 from fastdist._core.scheduler.transitions cimport ready_to_processing
 
 cdef enum:
@@ -58,7 +55,7 @@ cdef int place_ready(Model model, ReadyQueue queue, uint32_t slot) except -1:
         options = model.option(task.options)
         if options.restricted:
             return place_restricted(model, queue, slot, options)
-    if task.n_dependencies and not model.load_heap.empty():
+    if task.n_dependencies and not model.load.heap.empty():
         return place_near_inputs(model, queue, slot)
     return enqueue(model, queue, slot)
 
@@ -92,18 +89,18 @@ cdef int place_restricted(Model model, ReadyQueue queue, uint32_t slot, Options 
             if worker.used[options.needs[j].resource] + options.needs[j].amount > worker.supply[options.needs[j].resource]:
                 fits = False
         if best is None or (fits and not best_fits) or (
-            fits == best_fits and model.ranks[worker.number] < model.ranks[best.number]
+            fits == best_fits and model.load.ranks[worker.number] < model.load.ranks[best.number]
         ):
             best = worker
             best_fits = fits
     if best is None:
-        if options.loose and not model.load_heap.empty():
+        if options.loose and not model.load.heap.empty():
             return place_near_inputs(model, queue, slot)
         model.set_state(model.task(slot), NO_WORKER)
         model.no_worker.push_back(model.id_of(slot))
         return 0
     give(model, slot, best)
-    model.heap_update(best)
+    model.load.update(best)
     return 0
 
 
@@ -111,11 +108,11 @@ cdef int place_near_inputs(Model model, ReadyQueue queue, uint32_t slot) except 
     cdef Task* task = model.task(slot)
     cdef uint32_t* dependencies = model.dependencies_of(task)
     cdef Task* dependency
-    cdef uint32_t i, number, best = NONE, least = model.load_heap[0]
+    cdef uint32_t i, number, best = NONE, least = model.load.heap[0]
     cdef uint64_t total = 0
     cdef double best_cost, least_cost
     cdef WorkerRecord worker
-    while model.bytes_at.size() < model.heap_positions.size():
+    while model.bytes_at.size() < model.load.positions.size():
         model.bytes_at.push_back(0)
     model.touched.clear()
     for i in range(task.n_dependencies):
@@ -129,22 +126,22 @@ cdef int place_near_inputs(Model model, ReadyQueue queue, uint32_t slot) except 
             number = model.holders[number].next
     for i in range(model.touched.size()):
         number = model.touched[i]
-        if model.heap_positions[number] >= 0 and (
+        if model.load.positions[number] >= 0 and (
             best == NONE
             or model.bytes_at[number] > model.bytes_at[best]
-            or (model.bytes_at[number] == model.bytes_at[best] and model.ranks[number] < model.ranks[best])
+            or (model.bytes_at[number] == model.bytes_at[best] and model.load.ranks[number] < model.load.ranks[best])
         ):
             best = number
-    least_cost = model.loads[least] + model.latency + (total - model.bytes_at[least]) / model.bandwidth
+    least_cost = model.load.seconds[least] + model.latency + (total - model.bytes_at[least]) / model.bandwidth
     if best != NONE:
-        best_cost = model.loads[best] + (total - model.bytes_at[best]) / model.bandwidth
+        best_cost = model.load.seconds[best] + (total - model.bytes_at[best]) / model.bandwidth
     for i in range(model.touched.size()):
         model.bytes_at[model.touched[i]] = 0
     if best == NONE:
         return enqueue(model, queue, slot)
     worker = model.worker(best if best_cost <= least_cost else least)
     give(model, slot, worker)
-    model.heap_update(worker)
+    model.load.update(worker)
     return 0
 
 
@@ -171,9 +168,9 @@ cdef int serve_queue(Model model, ReadyQueue queue) except -1:
     cdef WorkerRecord worker
     cdef uint64_t id, share, served
     cdef uint32_t slot
-    while queue.size and not model.load_heap.empty():
-        worker = model.worker(model.load_heap[0])
-        share = queue.size // model.load_heap.size() + 1
+    while queue.size and not model.load.heap.empty():
+        worker = model.worker(model.load.heap[0])
+        share = queue.size // model.load.heap.size() + 1
         served = 0
         while served < share:
             id = queue.next_for(worker)
@@ -187,7 +184,7 @@ cdef int serve_queue(Model model, ReadyQueue queue) except -1:
             served += 1
         if served == 0:
             return 0
-        model.heap_update(worker)
+        model.load.update(worker)
     return 0
 
 
@@ -252,13 +249,13 @@ cdef bint try_ahead(Model model, uint32_t slot) except -1:
         if number != NONE and dependency.worker != number:
             return False
         number = dependency.worker
-    if number == NONE or model.heap_positions[number] < 0:
+    if number == NONE or model.load.positions[number] < 0:
         return False
     worker = model.worker(number)
     if not may_take_ahead(model, worker, task):
         return False
     ready_to_processing(model, slot, worker, True)
-    model.heap_update(worker)
+    model.load.update(worker)
     return True
 
 
@@ -266,12 +263,12 @@ cdef bint may_take_ahead(Model model, WorkerRecord worker, Task* task) except -1
     cdef Options options
     cdef Prefix* prefix = &model.prefixes[task.prefix]
     cdef size_t i
-    cdef double load = model.loads[worker.number]
+    cdef double load = model.load.seconds[worker.number]
     if worker.n_ahead >= MAX_AHEAD:
         return False
     if (prefix.duration < 0 or prefix.nbytes > model.bulky_bytes) and worker.n_ahead > worker.nthreads:
         return False
-    if load >= model.loads[model.load_heap[0]] + model.prefill_seconds and worker.n_processing > worker.nthreads:
+    if load >= model.load.seconds[model.load.heap[0]] + model.prefill_seconds and worker.n_processing > worker.nthreads:
         return False
     if task.options:
         options = model.option(task.options)

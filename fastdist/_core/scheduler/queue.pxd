@@ -5,7 +5,8 @@ from libcpp.map cimport map
 from libcpp.pair cimport pair
 from libcpp.vector cimport vector
 
-from fastdist._core.scheduler.model cimport Model, WorkerRecord
+from fastdist._core.scheduler.model cimport Model
+from fastdist._core.scheduler.parties cimport WorkerRecord
 
 cdef struct Loose:
     double priority

@@ -12,7 +12,9 @@ from libcpp.vector cimport vector
 
 from cython.operator cimport dereference
 
-from fastdist._core.scheduler.model cimport READY, Claim, Model, Task, WorkerRecord
+from fastdist._core.scheduler.model cimport Model
+from fastdist._core.scheduler.parties cimport Claim, WorkerRecord
+from fastdist._core.scheduler.records cimport READY, Task
 
 
 cdef inline bint goes_before(const Loose& a, const Loose& b) noexcept nogil:
@@ -154,7 +156,7 @@ cdef class ReadyQueue:
             worker.claim.end = run.returned.back().end
             run.returned.pop_back()
         elif left:
-            share = left // (2 * (<uint32_t>self.model.load_heap.size() or 1)) or 1
+            share = left // (2 * (<uint32_t>self.model.load.heap.size() or 1)) or 1
             worker.claim.begin = run.cursor
             worker.claim.end = run.cursor + share
             run.cursor += share

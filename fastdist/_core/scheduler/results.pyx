@@ -19,7 +19,10 @@ from fastdist._core.codec.frames cimport (
     DONE_STARTED,
     ColumnReader,
 )
-from fastdist._core.scheduler.model cimport (
+from fastdist._core.scheduler.model cimport Model, Prefix
+from fastdist._core.scheduler.orders cimport tell_free
+from fastdist._core.scheduler.parties cimport WorkerRecord
+from fastdist._core.scheduler.records cimport (
     AHEAD,
     MEMORY,
     NONE,
@@ -27,10 +30,7 @@ from fastdist._core.scheduler.model cimport (
     RETRACTING,
     SCATTERING,
     STARTED,
-    Model,
-    Prefix,
     Task,
-    WorkerRecord,
 )
 from fastdist._core.scheduler.transitions cimport (
     any_to_erred,
@@ -38,7 +38,6 @@ from fastdist._core.scheduler.transitions cimport (
     processing_to_memory,
     processing_to_needed,
     scattering_to_memory,
-    tell_free,
 )
 
 from fastdist.errors import FrameError
@@ -93,7 +92,7 @@ cdef int take_done(Model model, WorkerRecord worker, object body) except -1:
         row.length = offsets[i + 1] - offsets[i]
         take_row(model, worker, &row, prefixes)
     learn_durations(model, prefixes)
-    model.heap_update(worker)
+    model.load.update(worker)
     return 0
 
 
@@ -189,7 +188,7 @@ cdef bint has_use_for(Model model, Task* task, WorkerRecord worker) noexcept:
 
 cdef int take_missing(Model model, Task* task, Row* row) except -1:
     """A worker did not have what it was believed to hold (`nbytes` is its number)."""
-    if task == NULL or task.state != MEMORY or row.nbytes >= model.heap_positions.size():
+    if task == NULL or task.state != MEMORY or row.nbytes >= model.load.positions.size():
         return 0
     if model.remove_holder(task, <uint32_t>row.nbytes):
         tell_free(model, model.worker(<uint32_t>row.nbytes), row.id)

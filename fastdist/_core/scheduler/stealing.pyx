@@ -5,16 +5,9 @@ Nothing moves before the worker has answered: a task that started stays where it
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from fastdist._core.scheduler.model cimport (
-    AHEAD,
-    NONE,
-    RETRACTING,
-    STARTED,
-    Model,
-    Options,
-    Task,
-    WorkerRecord,
-)
+from fastdist._core.scheduler.model cimport Model
+from fastdist._core.scheduler.parties cimport Options, WorkerRecord
+from fastdist._core.scheduler.records cimport AHEAD, NONE, RETRACTING, STARTED, Task
 
 cdef enum:
     SAMPLE = 16                # loaded workers looked at for one idle worker
@@ -49,9 +42,9 @@ cdef int retract_unstarted(Model model, WorkerRecord worker) except -1:
 cdef int balance(Model model) except -1:
     """If the least loaded worker idles, ask a loaded one for part of the difference."""
     cdef WorkerRecord thief, victim
-    if model.load_heap.size() < 2:
+    if model.load.heap.size() < 2:
         return 0
-    thief = model.worker(model.load_heap[0])
+    thief = model.worker(model.load.heap[0])
     if thief.n_processing - thief.n_ahead >= thief.nthreads:
         return 0
     victim = most_loaded(model)
@@ -62,15 +55,15 @@ cdef int balance(Model model) except -1:
 
 cdef WorkerRecord most_loaded(Model model):
     """The most loaded of a sample of the running workers (of all, if there are few)."""
-    cdef uint32_t size = <uint32_t>model.load_heap.size()
+    cdef uint32_t size = <uint32_t>model.load.heap.size()
     cdef uint32_t count = size if size < SAMPLE else <uint32_t>SAMPLE
     cdef uint32_t i, number
     cdef uint32_t best = NONE
     for i in range(count):
         # The last places of a heap hold its larger elements.
-        number = model.load_heap[(size - 1 - (model.sample_cursor + i) % size) % size]
-        if best == NONE or model.loads[number] > model.loads[best] or (
-            model.loads[number] == model.loads[best] and number < best
+        number = model.load.heap[(size - 1 - (model.sample_cursor + i) % size) % size]
+        if best == NONE or model.load.seconds[number] > model.load.seconds[best] or (
+            model.load.seconds[number] == model.load.seconds[best] and number < best
         ):
             best = number
     model.sample_cursor = (model.sample_cursor + count) % size
@@ -78,7 +71,7 @@ cdef WorkerRecord most_loaded(Model model):
 
 
 cdef bint ask_for_half(Model model, WorkerRecord victim, WorkerRecord thief) except -1:
-    cdef int64_t gap = <int64_t>((model.loads[victim.number] - model.loads[thief.number]) * 1e9)
+    cdef int64_t gap = <int64_t>((model.load.seconds[victim.number] - model.load.seconds[thief.number]) * 1e9)
     cdef int64_t wanted = gap // 2 * thief.nthreads
     cdef int64_t moved = 0, duration
     cdef uint32_t slot = victim.last

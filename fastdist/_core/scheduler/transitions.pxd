@@ -1,7 +1,8 @@
 # The transitions of the scheduler's task states; one function per edge of LEGAL (transitions.pyx).
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from fastdist._core.scheduler.model cimport ClientRecord, Model, Task, WorkerRecord
+from fastdist._core.scheduler.model cimport Model
+from fastdist._core.scheduler.parties cimport WorkerRecord
 
 cdef int released_to_needed(Model model, uint32_t slot) except -1
 cdef int ready_to_processing(Model model, uint32_t slot, WorkerRecord worker, bint ahead) except -1
@@ -14,10 +15,4 @@ cdef int memory_to_lost(Model model, uint32_t slot) except -1
 cdef int release_unneeded(Model model) except -1
 cdef int erred_to_released(Model model, uint32_t slot) except -1
 cdef int withdraw_ahead(Model model, uint32_t slot) except -1
-cdef int end_state_frame(ClientRecord client) except -1
 cdef object readable_key(const uint8_t* key, uint32_t length)
-cdef int tell_free(Model model, WorkerRecord worker, uint64_t id) except -1
-cdef int report(Model model, Task* task, uint8_t status, const uint8_t* payload, uint32_t length) except -1
-cdef int report_to(Model model, uint32_t client, uint64_t id, Task* task, uint8_t status, const uint8_t* payload,
-                   uint32_t length) except -1
-cdef int report_current(Model model, uint32_t slot, uint32_t client, uint64_t id) except -1

@@ -2,7 +2,8 @@
 
 Each legal edge of `LEGAL` is one function, named after it; `needed` stands for WAITING or READY, whichever the inputs
 allow. A transition changes the records and leaves work behind - tasks that became ready, tasks that nobody may need any
-more, rows for workers and clients - and decides nothing: placement does. May import: the scheduler's model.
+more, rows for workers and clients - and decides nothing: placement does. May import: the scheduler's model and the rows
+(`orders`, `reporting`).
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -15,13 +16,15 @@ from fastdist._core.codec.frames cimport (
     STATUS_PENDING,
 )
 from fastdist._core.keys.canonical cimport decode_key_at
-from fastdist._core.scheduler.model cimport (
+from fastdist._core.scheduler.model cimport Model, Prefix
+from fastdist._core.scheduler.orders cimport tell_free, write_run_row
+from fastdist._core.scheduler.parties cimport Options, WorkerRecord
+from fastdist._core.scheduler.records cimport (
     AHEAD,
     ERRED,
-    INLINE,
     MEMORY,
-    NO_WORKER,
     NONE,
+    NO_WORKER,
     PROCESSING,
     READY,
     RELEASED,
@@ -29,13 +32,9 @@ from fastdist._core.scheduler.model cimport (
     SCATTERING,
     STARTED,
     WAITING,
-    ClientRecord,
-    Model,
-    Options,
-    Prefix,
     Task,
-    WorkerRecord,
 )
+from fastdist._core.scheduler.reporting cimport report
 
 from fastdist._core.scheduler.reasons import Reason, reason_payload
 
@@ -70,93 +69,8 @@ LEGAL = (
 )
 
 
-cdef enum:
-    MAX_FRAME_BYTES = 1 << 26      # a frame that is larger is finished before the batch ends
-
-
 cdef inline bint is_needed_state(uint8_t state) noexcept nogil:
     return state == WAITING or state == READY or state == NO_WORKER or state == PROCESSING
-
-
-# -- what clients are told --------------------------------------------------------------------------------------------
-
-cdef int report_to(Model model, uint32_t client_number, uint64_t id, Task* task, uint8_t status,
-                   const uint8_t* payload, uint32_t length) except -1:
-    """One STATE row for one client."""
-    cdef ClientRecord client = model.client(client_number)
-    cdef uint32_t type = task.type if task != NULL and status == STATUS_FINISHED else 0
-    cdef uint32_t index
-    if not client.alive:
-        return 0
-    if client.state.size(5) > MAX_FRAME_BYTES:
-        end_state_frame(client)
-    model.mark_client(client)
-    if client.state.n_rows == 0:
-        client.state.put_u32(4, 0)
-        client.state.put_u32(6, 0)
-    if status == STATUS_FINISHED and not client.inline_allowed:
-        length = 0
-    if model.reporting_error:
-        # A row without its error has that of the last row before it that has one.
-        if client.frame_error == model.reporting_error:
-            length = 0
-        client.frame_error = model.reporting_error
-    elif length:
-        client.frame_error = 0
-    if client.frame_types.size() <= type:
-        client.frame_types.resize(type + 1)
-    index = client.frame_types[type]
-    if index == 0:
-        client.frame_type_list.push_back(type)
-        index = <uint32_t>client.frame_type_list.size()
-        client.frame_types[type] = index
-        client.state.put_piece(6, 7, model.type_names[type].data(), model.type_names[type].size())
-    client.state.put_u64(0, id)
-    client.state.put_u8(1, status)
-    client.state.put_u64(2, task.nbytes if task != NULL and status == STATUS_FINISHED else 0)
-    client.state.put_u32(3, index - 1)
-    client.state.put_piece(4, 5, payload, length)
-    client.state.n_rows += 1
-    return 0
-
-
-cdef int end_state_frame(ClientRecord client) except -1:
-    """Finish the STATE frame of a client."""
-    cdef size_t i
-    client.early.append(client.state.finish())
-    for i in range(client.frame_type_list.size()):
-        client.frame_types[client.frame_type_list[i]] = 0
-    client.frame_type_list.clear()
-    client.frame_error = 0
-    return 0
-
-
-cdef int report(Model model, Task* task, uint8_t status, const uint8_t* payload, uint32_t length) except -1:
-    """One STATE row for each client that wants the task."""
-    cdef uint32_t number
-    if task.want_client == NONE:
-        return 0
-    if task.want_id:
-        report_to(model, task.want_client, task.want_id, task, status, payload, length)
-    number = task.more_wants
-    while number != NONE:
-        if model.wants[number].id:
-            report_to(model, model.wants[number].client, model.wants[number].id, task, status, payload, length)
-        number = model.wants[number].next
-    return 0
-
-
-cdef int report_current(Model model, uint32_t slot, uint32_t client, uint64_t id) except -1:
-    """Tell a client that joins late what became of the task already."""
-    cdef Task* task = model.task(slot)
-    if task.state == MEMORY:
-        report_to(model, client, id, task, STATUS_FINISHED, NULL, 0)
-    elif task.state == ERRED:
-        model.reporting_error = model.errors[task.nbytes].serial
-        report_to(model, client, id, task, STATUS_LOST if task.function == NONE else STATUS_ERRED,
-                  model.errors[task.nbytes].payload, model.errors[task.nbytes].length)
-        model.reporting_error = 0
-    return 0
 
 
 # -- edges ------------------------------------------------------------------------------------------------------------
@@ -233,7 +147,7 @@ cdef object readable_key(const uint8_t* key, uint32_t length):
 
 cdef bytes lost_payload(Model model, Task* task):
     cdef uint32_t length
-    cdef const uint8_t* key = model.key_bytes(task, &length)
+    cdef const uint8_t* key = model.payload.key_bytes(task, &length)
     text = str(readable_key(key, length))
     return reason_payload(
         Reason.LOST_DATA,
@@ -287,101 +201,6 @@ cdef int ready_to_processing(Model model, uint32_t slot, WorkerRecord worker, bi
     return 0
 
 
-cdef int write_run_row(Model model, uint32_t slot, WorkerRecord worker) except -1:
-    cdef Task* task = model.task(slot)
-    cdef Task* dependency
-    cdef uint32_t* dependencies = model.dependencies_of(task)
-    cdef uint32_t length, i, holder
-    cdef const uint8_t* data
-    cdef double priority = 0.0
-    cdef uint8_t flags = 0
-    if task.options:
-        priority = model.option(task.options).priority
-    model.argument_bytes(task, &length)
-    if worker.run.n_rows and worker.run.size(9) + worker.run.size(19) + length > MAX_FRAME_BYTES:
-        worker.early.append(worker.run.finish())
-    if worker.run.n_rows == 0:
-        worker.run.put_u64(0, model.epoch)
-        worker.run.put_u32(6, 0)
-        worker.run.put_u32(8, 0)
-        worker.run.put_u32(10, 0)
-        worker.run.put_u32(13, 0)
-        worker.run.put_u32(18, 0)
-        worker.run.put_u32(21, 0)
-        worker.run.put_u32(24, 0)
-        model.mark_worker(worker)
-    worker.run.put_u64(1, model.id_of(slot))
-    worker.run.put_u32(2, task.attempt)
-    worker.run.put_u32(3, task.function)
-    worker.run.put_f64(4, priority)
-    worker.run.put_u64(5, (<uint64_t>task.submission << 32) | task.order)
-    data = model.key_bytes(task, &length)
-    worker.run.put_piece(6, 7, data, length)
-    data = model.argument_bytes(task, &length)
-    worker.run.put_piece(8, 9, data, length)
-    for i in range(task.n_dependencies):
-        dependency = model.task(dependencies[i])
-        worker.run.put_u64(11, model.id_of(dependencies[i]))
-        worker.run.put_u64(12, dependency.nbytes if dependency.state == MEMORY else 0)
-        if dependency.holder != NONE:
-            worker.run.put_u32(14, dependency.holder)
-            tell_address(model, worker, dependency.holder)
-            holder = dependency.more_holders
-            while holder != NONE:
-                worker.run.put_u32(14, model.holders[holder].worker)
-                tell_address(model, worker, model.holders[holder].worker)
-                holder = model.holders[holder].next
-        worker.run.put_u32(13, <uint32_t>(worker.run.size(14) >> 2))
-    worker.run.put_u32(10, <uint32_t>(worker.run.size(11) >> 3))
-    if task.flags & INLINE:
-        flags |= 1
-    if task.flags & AHEAD:
-        flags |= 2
-    worker.run.put_u8(15, flags)
-    worker.run.put_u32(16, tell_options(model, worker, task.options))
-    tell_function(model, worker, task.function)
-    worker.run.n_rows += 1
-    return 0
-
-
-cdef inline int tell_function(Model model, WorkerRecord worker, uint32_t number) except -1:
-    if number >= worker.knows_function.size():
-        worker.knows_function.resize(number + 1)
-    if not worker.knows_function[number]:
-        worker.knows_function[number] = True
-        worker.run.put_u32(17, number)
-        worker.run.put_piece(18, 19, model.functions[number].payload, model.functions[number].length)
-    return 0
-
-
-cdef inline uint32_t tell_options(Model model, WorkerRecord worker, uint32_t number) except? NONE:
-    cdef bytes text
-    if number == 0:
-        return 0
-    text = model.option(number).for_worker
-    if not text:
-        return 0
-    if number >= worker.knows_options.size():
-        worker.knows_options.resize(number + 1)
-    if not worker.knows_options[number]:
-        worker.knows_options[number] = True
-        worker.run.put_u32(20, number)
-        worker.run.put_piece(21, 22, <const char*>text, len(text))
-    return number
-
-
-cdef inline int tell_address(Model model, WorkerRecord worker, uint32_t number) except -1:
-    cdef bytes address
-    if number >= worker.knows_address.size():
-        worker.knows_address.resize(number + 1)
-    if not worker.knows_address[number] and number != worker.number:
-        worker.knows_address[number] = True
-        address = model.worker(number).address_bytes
-        worker.run.put_u32(23, number)
-        worker.run.put_piece(24, 25, <const char*>address, len(address))
-    return 0
-
-
 cdef int leave_worker(Model model, uint32_t slot) except -1:
     """Undo the bookings of a PROCESSING task at its worker."""
     cdef Task* task = model.task(slot)
@@ -402,17 +221,6 @@ cdef int leave_worker(Model model, uint32_t slot) except -1:
     task.flags &= ~(AHEAD | STARTED | RETRACTING)
     task.worker = NONE
     model.mark_worker(worker)
-    return 0
-
-
-cdef int tell_free(Model model, WorkerRecord worker, uint64_t id) except -1:
-    """Have `worker` forget a task and drop its data."""
-    if worker.alive:
-        if worker.free.size(0) == 0:
-            worker.free.put_u64(0, model.epoch)
-        worker.free.put_u64(1, id)
-        worker.free.n_rows += 1
-        model.mark_worker(worker)
     return 0
 
 
@@ -619,7 +427,7 @@ cdef int released_to_forgotten(Model model, uint32_t slot) except -1:
         dependency.n_dependents -= 1
         if dependency.n_dependents == 0 and dependency.want_client == NONE:
             model.to_check.push_back(model.id_of(dependencies[i]))
-    key = model.key_bytes(task, &length)
+    key = model.payload.key_bytes(task, &length)
     model.keys.remove(model.keys.hash(key, length), slot)
     if task.function != NONE:
         model.functions[task.function].n_tasks -= 1

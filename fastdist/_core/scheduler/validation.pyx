@@ -5,26 +5,24 @@ May import: the scheduler's model and queue.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from fastdist._core.scheduler.model cimport (
+from fastdist._core.scheduler.model cimport Model
+from fastdist._core.scheduler.parties cimport WorkerRecord
+from fastdist._core.scheduler.queue cimport ReadyQueue
+from fastdist._core.scheduler.records cimport (
     AHEAD,
-    ERRED,
     FREE_SLOT,
     MEMORY,
-    NO_WORKER,
     NONE,
+    NO_WORKER,
     PROCESSING,
     READY,
     RELEASED,
     RETRACTING,
-    SCATTERING,
     SLAB_BITS,
     SLAB_TASKS,
     WAITING,
-    Model,
     Task,
-    WorkerRecord,
 )
-from fastdist._core.scheduler.queue cimport ReadyQueue
 
 
 cdef list live_slots(Model model):
@@ -55,7 +53,7 @@ cdef int check_task(Model model, uint32_t slot) except -1:
     cdef uint32_t length, waiting = 0, i
     cdef const unsigned char* key
     cdef bint needed = task.state in (WAITING, READY, NO_WORKER, PROCESSING)
-    key = model.key_bytes(task, &length)
+    key = model.payload.key_bytes(task, &length)
     assert model.keys.find(model.keys.hash(key, length), key, length) == slot, "the key table does not know the task"
     assert (task.holder != NONE) == (task.state == MEMORY), "a task has holders iff it is in memory"
     assert (task.worker != NONE) == (task.state == PROCESSING), "a task has a worker iff it is processing"
@@ -136,10 +134,10 @@ cdef int check_worker(Model model, WorkerRecord worker) except -1:
 
 cdef int check_heap(Model model) except -1:
     cdef size_t i
-    for i in range(model.load_heap.size()):
-        assert model.heap_positions[model.load_heap[i]] == <int>i, "a worker is not where the heap thinks"
-        assert i == 0 or model.ranks[model.load_heap[(i - 1) // 2]] <= model.ranks[model.load_heap[i]], (
+    for i in range(model.load.heap.size()):
+        assert model.load.positions[model.load.heap[i]] == <int>i, "a worker is not where the heap thinks"
+        assert i == 0 or model.load.ranks[model.load.heap[(i - 1) // 2]] <= model.load.ranks[model.load.heap[i]], (
             "the heap of workers is out of order"
         )
-        assert model.worker(model.load_heap[i]).running, "a worker that is not running is in the heap"
+        assert model.worker(model.load.heap[i]).running, "a worker that is not running is in the heap"
     return 0

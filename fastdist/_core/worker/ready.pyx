@@ -1,8 +1,9 @@
 """Tasks that may start, in the order in which they should.
 
 A C++ heap by (user priority, submission and graph order, arrival). Tasks that need resources wait in a heap of their
-own for each distinct set of needs, so that a task whose resources are taken costs nothing until they return. A task that
-is withdrawn leaves its entry behind; such entries are recognised by their arrival number and swept when they are many.
+own for each distinct set of needs, so that a task whose resources are taken costs nothing until they return. A task
+that is withdrawn leaves its entry behind; such entries are recognised by their arrival number and swept when they are
+many.
 May import: the model.
 """
 
