@@ -1,5 +1,5 @@
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, final
 
 from fastdist._core.client.futures import FutureSlot, FutureTable
 
@@ -7,6 +7,7 @@ NO_OPTIONS: int
 WANTED: int
 INLINE: int
 
+@final
 class TaskBatch:
     def __init__(
         self,

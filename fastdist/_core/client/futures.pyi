@@ -1,8 +1,9 @@
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, final
 
 from fastdist._core.client.slots import SlotTable
 
+@final
 class FutureTable(SlotTable):
     client: Any
     open_batch: Any
@@ -42,6 +43,7 @@ class FutureSlot:
     def payload(self) -> bytes | None: ...
     def give_up(self) -> None: ...
 
+@final
 class Waiter:
     def __init__(
         self,

@@ -1,3 +1,6 @@
+from typing import final
+
+@final
 class FetchPlan:
     def __init__(self, max_peers: int, max_bytes: int) -> None: ...
     @property

@@ -1,4 +1,5 @@
 from enum import IntEnum
+from typing import final
 
 class TaskState(IntEnum):
     RELEASED = 0
@@ -10,4 +11,5 @@ class TaskState(IntEnum):
     FETCH = 6
     IN_FLIGHT = 7
 
+@final
 class RecordPool: ...

@@ -1,3 +1,6 @@
+from typing import final
+
+@final
 class ReadyQueue:
     @property
     def live(self) -> int: ...
