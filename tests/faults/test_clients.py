@@ -181,8 +181,8 @@ def test_a_client_that_does_not_read_is_dropped_before_it_costs_much_memory(
         until(is_dropped, "the end of the client that does not read")
         assert other.submit(add, 2, 2).result(timeout=30) == 4
     assert counters["dropped-slow-peer"] == before + 1
-    # The bound, and one frame.
-    assert most[0] <= SLOW_LIMITS.max_queued_bytes + (8 << 20)
+    # The bound, and one frame; without a bound all the failures, 50 MB, would pile up.
+    assert most[0] <= SLOW_LIMITS.max_queued_bytes + (32 << 20)
     until(lambda: core.n_tasks() == 0, "the release of everything")
 
 

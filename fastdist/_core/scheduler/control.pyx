@@ -1,7 +1,6 @@
 """What users ask for by hand: cancel, retry, scatter. May import: the scheduler's model and transitions."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libcpp.vector cimport vector
 
 from fastdist._core.codec.frames cimport STATUS_CANCELLED, STATUS_PENDING
 from fastdist._core.scheduler.intake cimport check_ids

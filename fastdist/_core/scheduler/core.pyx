@@ -1,8 +1,8 @@
 """The scheduler core: events in, commands out.
 
-`on_<event>` methods apply what happened; `act` places what can run and returns everything that must be sent. There is no
-clock, socket, log or random number here: time comes in as `now`, seeds at construction, and the same events give the
-same commands. May import: the other modules of this folder.
+`on_<event>` methods apply what happened; `act` places what can run and returns everything that must be sent. There is
+no clock, socket, log or random number here: time comes in as `now`, seeds at construction, and the same events give
+the same commands. May import: the other modules of this folder.
 """
 
 cimport cython

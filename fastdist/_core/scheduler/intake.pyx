@@ -96,7 +96,9 @@ cdef int read_columns(ColumnReader reader, Columns* columns, uint64_t n_options)
     return 0
 
 
-cdef int take_tasks(Model model, ReadyQueue queue, ClientRecord client, object body, list options, double now) except -1:
+cdef int take_tasks(
+    Model model, ReadyQueue queue, ClientRecord client, object body, list options, double now
+) except -1:
     """Apply a TASKS frame; `options` are the numbers of the frame's options."""
     cdef ColumnReader reader = ColumnReader(body, TASKS_COLUMNS)
     cdef Columns columns
@@ -150,7 +152,9 @@ cdef int check_ids(ClientRecord client, uint64_t first, uint32_t count) except -
         raise FrameError(f"client ids from {first} on were used already")
     if first > MAX_CLIENT_ID - count:
         raise FrameError(f"client id {first} is too large")
-    if not client.pages.empty() and (first + count) >> PAGE_BITS > client.first_page + client.pages.size() + MAX_GAP_PAGES:
+    if not client.pages.empty() and (
+        (first + count) >> PAGE_BITS > client.first_page + client.pages.size() + MAX_GAP_PAGES
+    ):
         raise FrameError(f"client id {first} leaves a gap of more than {MAX_GAP_PAGES << PAGE_BITS} ids")
     return 0
 
@@ -263,12 +267,14 @@ cdef int take_inputs(Model model, ClientRecord client, Columns* columns, uint32_
     return 0
 
 
-cdef int start_rows(Model model, ReadyQueue queue, ClientRecord client, Columns* columns, vector[uint32_t]& slots) except -1:
+cdef int start_rows(
+    Model model, ReadyQueue queue, ClientRecord client, Columns* columns, vector[uint32_t]& slots
+) except -1:
     """Start what is wanted; roots without restrictions go to the queue as one sorted run."""
     cdef vector[pair[uint64_t, uint64_t]] roots
     cdef vector[uint64_t] run
     cdef pair[uint64_t, uint64_t] root
-    cdef uint32_t i, slot, option, run_option = 0
+    cdef uint32_t i, slot, run_option = 0
     cdef Task* task
     cdef double priority
     cdef bint sorted_already = True

@@ -1,7 +1,7 @@
 """Workers and clients come and go.
 
-A lost worker's tasks go elsewhere; its data is computed again where no other worker holds it and somebody needs it. Only
-tasks that were executing are blamed for a death. A client that goes takes its wants along.
+A lost worker's tasks go elsewhere; its data is computed again where no other worker holds it and somebody needs it.
+Only tasks that were executing are blamed for a death. A client that goes takes its wants along.
 May import: the scheduler's model, queue, transitions, stealing.
 """
 
@@ -93,20 +93,23 @@ cdef int set_running(Model model, ReadyQueue queue, WorkerRecord worker, bint ru
 cdef list presumed_executing(Model model, WorkerRecord worker):
     """(task id, attempt) of what a worker without a nanny was most likely executing.
 
-    Those that it reported as started, then its oldest tasks whose inputs were all there, up to its threads.
+    Those that it reported as started, then those that it starts first of the tasks whose inputs were all there, up to
+    its threads.
     """
-    cdef list executing = []
-    cdef uint32_t slot
+    cdef list candidates = []
+    cdef uint32_t slot = worker.first
     cdef Task* task
-    cdef bint started
-    for started in (True, False):
-        slot = worker.first
-        while slot != NONE and len(executing) < <Py_ssize_t>worker.nthreads:
-            task = model.task(slot)
-            if bool(task.flags & STARTED) == started and not task.flags & AHEAD:
-                executing.append((model.id_of(slot), task.attempt))
-            slot = task.next
-    return executing
+    cdef double priority
+    while slot != NONE:
+        task = model.task(slot)
+        if not task.flags & AHEAD:
+            priority = model.option(task.options).priority if task.options else 0.0
+            candidates.append((
+                not task.flags & STARTED, priority, task.submission, task.order, len(candidates),
+                model.id_of(slot), task.attempt,
+            ))
+        slot = task.next
+    return [candidate[5:] for candidate in sorted(candidates)[:worker.nthreads]]
 
 
 cdef int lose_worker(Model model, ReadyQueue queue, WorkerRecord worker) except -1:

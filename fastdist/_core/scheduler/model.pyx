@@ -195,7 +195,7 @@ cdef class Model:
     cdef int add_dependent(self, Task* task, uint64_t dependent) except -1:
         cdef uint64_t* ids
         cdef uint32_t i, live
-        cdef uint8_t log2
+        cdef uint8_t bits
         task.n_dependents += 1
         if task.dependents_size >= <uint32_t>1 << task.dependents_log2:
             if task.dependents_log2 > 3 and task.n_dependents < task.dependents_size // 2:
@@ -207,9 +207,9 @@ cdef class Model:
                         live += 1
                 task.dependents_size = live
             else:
-                log2 = task.dependents_log2 + 1 if task.dependents_log2 else 2
+                bits = task.dependents_log2 + 1 if task.dependents_log2 else 2
                 ids = <uint64_t*>realloc(
-                    <void*>task.dependents if task.dependents_log2 else NULL, sizeof(uint64_t) << log2
+                    <void*>task.dependents if task.dependents_log2 else NULL, sizeof(uint64_t) << bits
                 )
                 if ids == NULL:
                     task.n_dependents -= 1
@@ -217,7 +217,7 @@ cdef class Model:
                 if task.dependents_log2 == 0:
                     ids[0] = task.dependents
                 task.dependents = <uint64_t>ids
-                task.dependents_log2 = log2
+                task.dependents_log2 = bits
         self.dependents_of(task)[task.dependents_size] = dependent
         task.dependents_size += 1
         return 0

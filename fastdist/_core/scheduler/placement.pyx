@@ -80,13 +80,15 @@ cdef int place_restricted(Model model, ReadyQueue queue, uint32_t slot, Options 
     cdef WorkerRecord worker
     cdef bint best_fits = False, fits
     cdef size_t i, j
+    cdef uint32_t resource
     for i in range(options.candidates.size()):
         worker = model.worker(options.candidates[i])
         if not worker.running:
             continue
         fits = True
         for j in range(options.needs.size()):
-            if worker.used[options.needs[j].resource] + options.needs[j].amount > worker.supply[options.needs[j].resource]:
+            resource = options.needs[j].resource
+            if worker.used[resource] + options.needs[j].amount > worker.supply[resource]:
                 fits = False
         if best is None or (fits and not best_fits) or (
             fits == best_fits and model.load.ranks[worker.number] < model.load.ranks[best.number]

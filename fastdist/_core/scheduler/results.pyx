@@ -15,7 +15,6 @@ from fastdist._core.codec.frames cimport (
     DONE_REPLICA,
     DONE_RESCHEDULE,
     DONE_RETRACT_REFUSED,
-    DONE_RETRACTED,
     DONE_STARTED,
     ColumnReader,
 )

@@ -3,7 +3,7 @@
 Nothing moves before the worker has answered: a task that started stays where it is. May import: the scheduler's model.
 """
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 
 from fastdist._core.scheduler.model cimport Model
 from fastdist._core.scheduler.parties cimport Options, WorkerRecord

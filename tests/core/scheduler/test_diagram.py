@@ -6,6 +6,7 @@ May import: fastdist._core, the standard library.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +14,8 @@ from pathlib import Path
 from fastdist._core.scheduler.transitions import LEGAL
 from fastdist._core.worker.transitions import TRANSITIONS
 
-README = Path(__file__).resolve().parents[3] / "fastdist" / "_core" / "README.md"
+ROOT = Path(os.environ.get("SOURCE_TREE") or Path(__file__).resolve().parents[3])
+README = ROOT / "fastdist" / "_core" / "README.md"
 BLOCK = "<!-- {name} -->\n```mermaid\n{drawing}\n```\n"
 
 
