@@ -10,13 +10,16 @@ import asyncio
 import atexit
 import concurrent.futures
 import contextlib
+import logging
 import os
 import selectors
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+
+logger = logging.getLogger("fastdist.loop")
 
 #: How long the end of the interpreter waits for the loop to wind up its tasks.
 EXIT_TIMEOUT = 3.0
@@ -73,16 +76,20 @@ class LoopThread:
     _lock = threading.Lock()
 
     def __init__(self, use_uvloop: bool | None = None):
-        self.loop = new_event_loop(use_uvloop)
         self._pid = os.getpid()
         self._users = 0
         self._closed = False
-        started = threading.Event()
+        # The thread makes the loop: Ctrl-C, which only the main thread gets, cannot leave half of one.
+        made: concurrent.futures.Future[asyncio.AbstractEventLoop] = concurrent.futures.Future()
         self._thread = threading.Thread(
-            target=self._run_loop, args=(started,), name="fastdist-loop", daemon=True
+            target=self._run_loop, args=(made, use_uvloop), name="fastdist-loop", daemon=True
         )
-        self._thread.start()
-        started.wait()
+        try:
+            self._thread.start()
+            self.loop = made.result()
+        except BaseException:
+            made.add_done_callback(_stop_loop)
+            raise
 
     @classmethod
     def acquire(cls) -> LoopThread:
@@ -115,12 +122,28 @@ class LoopThread:
         return threading.current_thread() is self._thread
 
     def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-        """Run a coroutine on the loop and wait for its result.
+        """Run a coroutine on the loop and wait for its result, as `call` does for a coroutine function."""
+        try:
+            self._check_may_wait()
+        except RuntimeError:
+            coroutine.close()
+            raise
+        return self.call(lambda: coroutine, timeout=timeout)
+
+    def call(
+        self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any, timeout: float | None = None
+    ) -> T:
+        """Run `function(*args)` on the loop and wait for its result.
+
+        An interrupt of the wait cancels it. The coroutine is made on the loop, so that an interrupt before
+        leaves none that nobody awaits.
 
         Parameters
         ----------
-        coroutine : coroutine
+        function : coroutine function
             What to run.
+        *args
+            Its arguments.
         timeout : float, optional
             Seconds to wait; the coroutine is cancelled afterwards.
 
@@ -130,25 +153,33 @@ class LoopThread:
             On the loop's own thread (it would wait for itself), after a fork, and when the loop is closed.
         TimeoutError
             If it did not end in time.
+
+        Examples
+        --------
+        >>> loop_thread.call(asyncio.sleep, 0, "done")  # doctest: +SKIP
+        'done'
         """
-        if self.is_current() or not self.is_alive():
-            coroutine.close()
-            if self.is_current():
-                raise RuntimeError(
-                    "a blocking call on the thread of the event loop would wait for itself; await it"
-                )
-            raise RuntimeError(self._why_unusable())
-        waiting = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        self._check_may_wait()
+        call = _Call(self.loop, function, args)
         try:
-            return waiting.result(timeout)
+            self.loop.call_soon_threadsafe(call.start)
+            return call.outcome.result(timeout)
         except concurrent.futures.TimeoutError as error:
-            if waiting.done():
+            if call.outcome.done():
                 raise
-            waiting.cancel()
+            call.give_up()
             raise TimeoutError(f"timed out after {timeout} s") from error
         except BaseException:
-            waiting.cancel()
+            call.give_up()
             raise
+
+    def _check_may_wait(self) -> None:
+        if self.is_current():
+            raise RuntimeError(
+                "a blocking call on the thread of the event loop would wait for itself; await it"
+            )
+        if not self.is_alive():
+            raise RuntimeError(self._why_unusable())
 
     def call_soon(self, function: Callable[..., Any], *args: Any) -> bool:
         """Have the loop call `function(*args)` soon; False if there is no loop any more."""
@@ -175,24 +206,87 @@ class LoopThread:
             return "this process is a fork of the one that the event loop runs in; make a new Client here"
         return "the background event loop is closed"
 
-    def _run_loop(self, started: threading.Event) -> None:
-        self.loop.call_soon(started.set)
+    def _run_loop(
+        self, made: concurrent.futures.Future[asyncio.AbstractEventLoop], use_uvloop: bool | None
+    ) -> None:
         try:
-            self.loop.run_forever()
+            loop = new_event_loop(use_uvloop)
+        except BaseException as error:
+            made.set_exception(error)
+            return
+        loop.call_soon(made.set_result, loop)
+        try:
+            loop.run_forever()
         finally:
             self._closed = True
             try:
-                self._cancel_tasks()
+                _cancel_tasks(loop)
             finally:
-                self.loop.close()
+                loop.close()
 
-    def _cancel_tasks(self) -> None:
-        tasks = asyncio.all_tasks(self.loop)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            self.loop.run_until_complete(asyncio.wait(tasks, timeout=EXIT_TIMEOUT))
-        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+
+class _Call(Generic[T]):
+    """A coroutine that another thread waits for; its error is read even if the wait was given up."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        function: Callable[..., Coroutine[Any, Any, T]],
+        args: tuple[Any, ...],
+    ) -> None:
+        self.outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._loop = loop
+        self._function = function
+        self._args = args
+        self._task: asyncio.Task[T] | None = None
+
+    def start(self) -> None:
+        """Start the coroutine, on the loop."""
+        try:
+            self._task = self._loop.create_task(self._function(*self._args))
+        except Exception as error:
+            if self.outcome.set_running_or_notify_cancel():
+                self.outcome.set_exception(error)
+            return
+        self._task.add_done_callback(self._finish)
+
+    def give_up(self) -> None:
+        """Cancel the coroutine, from the thread that waited for it."""
+        self.outcome.cancel()
+        with contextlib.suppress(RuntimeError):  # closed: then it was cancelled with all others
+            self._loop.call_soon_threadsafe(self._cancel_task)
+
+    def _cancel_task(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _finish(self, task: asyncio.Task[T]) -> None:
+        if task.cancelled():
+            self.outcome.cancel()
+            return
+        error = task.exception()
+        if not self.outcome.set_running_or_notify_cancel():
+            if error is not None:
+                logger.debug("a call that nobody waits for any more failed", exc_info=error)
+        elif error is not None:
+            self.outcome.set_exception(error)
+        else:
+            self.outcome.set_result(task.result())
+
+
+def _stop_loop(made: concurrent.futures.Future[asyncio.AbstractEventLoop]) -> None:
+    if made.exception() is None:
+        loop = made.result()
+        loop.call_soon_threadsafe(loop.stop)
+
+
+def _cancel_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.wait(tasks, timeout=EXIT_TIMEOUT))
+    loop.run_until_complete(loop.shutdown_asyncgens())
 
 
 def _forget_after_fork() -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import functools
 import logging
 import os
 import uuid
 import warnings
 import weakref
 from collections.abc import Callable, Coroutine, Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastdist.comm.token import Token
 from fastdist.loop import LoopThread
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from fastdist.client import Client
 
 logger = logging.getLogger("fastdist.deploy")
+
+C = TypeVar("C", bound="Cluster")
 
 #: Seconds that closing may take when none are given, and at the end of the interpreter.
 CLOSE_TIMEOUT = 10.0
@@ -55,6 +58,7 @@ class Cluster:
         self._loop_thread: LoopThread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._start_lock: asyncio.Lock | None = None
+        self._starting: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
 
     # -- what it is ------------------------------------------------------------------------------------------
@@ -121,7 +125,9 @@ class Cluster:
         on_loop = self._loop_thread is not None and self._loop_thread.is_current()
         if asynchronous or (asynchronous is None and (self.asynchronous or on_loop)):
             return function(*args, **kwargs)
-        return self._threaded_loop().run(function(*args, **kwargs), callback_timeout)
+        return self._threaded_loop().call(
+            functools.partial(function, *args, **kwargs), timeout=callback_timeout
+        )
 
     def scale(self, n: int = 0) -> Any:
         """Have `n` workers: start new ones, or close the newest."""
@@ -157,7 +163,7 @@ class Cluster:
 
         return Client(self, asynchronous=self.asynchronous)
 
-    def __enter__(self) -> Cluster:
+    def __enter__(self: C) -> C:
         if self.asynchronous:
             raise TypeError(f"this {type(self).__name__} is asynchronous: use 'async with' instead of 'with'")
         return self
@@ -165,13 +171,13 @@ class Cluster:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    async def __aenter__(self) -> Cluster:
+    async def __aenter__(self: C) -> C:
         return await self._start_once()
 
     async def __aexit__(self, *exception: object) -> None:
         await self._close_once(None)
 
-    def __await__(self) -> Generator[Any, None, Cluster]:
+    def __await__(self: C) -> Generator[Any, None, C]:
         return self._start_once().__await__()
 
     def __eq__(self, other: object) -> bool:
@@ -208,13 +214,13 @@ class Cluster:
     def _start_blocking(self) -> None:
         """Start from the constructor; whatever interrupts it leaves nothing behind."""
         try:
-            self._threaded_loop().run(self._start_once())
+            self._threaded_loop().call(self._start_once)
         except BaseException:
             with contextlib.suppress(TimeoutError):
                 self.close(timeout=1.0)
             raise
 
-    async def _start_once(self) -> Cluster:
+    async def _start_once(self: C) -> C:
         if self._start_lock is None:
             self._start_lock = asyncio.Lock()
         async with self._start_lock:
@@ -224,9 +230,13 @@ class Cluster:
             self._status = Status.starting
             _open_clusters.add(self)
             try:
-                await self._start()
+                self._starting = asyncio.ensure_future(self._start())
+                await self._starting
             except BaseException as error:
+                closed_meanwhile = self._closing is not None
                 await self._close_once(1.0)
+                if closed_meanwhile:
+                    raise RuntimeError(f"cluster {self._name} was closed while it started") from error
                 if isinstance(error, Exception):
                     self._status = Status.failed
                     raise RuntimeError(f"Cluster failed to start: {error}") from error
@@ -242,13 +252,22 @@ class Cluster:
             return
         if self._closing is None:
             self._status = Status.closing
-            self._closing = asyncio.ensure_future(self._close(CLOSE_TIMEOUT if timeout is None else timeout))
+            self._closing = asyncio.ensure_future(self._wind_up(CLOSE_TIMEOUT if timeout is None else timeout))
+            # Who waits for it may be cancelled, and then nobody reads the error.
+            self._closing.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
             await asyncio.shield(self._closing)
         finally:
             if self._closing.done():
                 self._status = Status.closed
                 _open_clusters.discard(self)
+
+    async def _wind_up(self, timeout: float) -> None:
+        """Close, after a start that is under way has ended: what it made belongs to the cluster then."""
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.gather(self._starting, return_exceptions=True)
+        await self._close(timeout)
 
     def _close_in_background(self) -> None:
         closing = asyncio.ensure_future(self._close_once(None))

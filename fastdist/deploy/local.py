@@ -176,8 +176,9 @@ class LocalCluster(Cluster):
             token=self._token,
             **self._scheduler_kwargs,
         )
-        await scheduler
+        # Ours before it runs: an interrupt while it starts must close it, too.
         self.scheduler = scheduler
+        await scheduler
         if not self.processes:
             new = self._new_workers(self._n_workers)
         await self._start_workers(new)

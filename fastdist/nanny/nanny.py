@@ -213,9 +213,9 @@ class Nanny:
         if process is None or ended is None:
             return
         self._end_reason = self._end_reason or reason
-        was_configured = self.status is not Status.init and self._channel is not None
-        if not was_configured or not self._channel.send({"op": "close", "reason": reason}):  # type: ignore[union-attr]
-            # It holds nothing yet, or does not listen any more.
+        runs = self._started is not None and self._started.done() and self._channel is not None
+        if not runs or not self._channel.send({"op": "close", "reason": reason}):  # type: ignore[union-attr]
+            # It does no work yet and may be busy importing, or it does not listen any more.
             process.kill()
         for grace, escalate in ((timeout, process.terminate), (TERMINATE_GRACE, process.kill)):
             await asyncio.wait([ended], timeout=grace)

@@ -250,7 +250,8 @@ class Scheduler:
     async def _close(self, reason: str) -> None:
         if self._start_task is not None and not self._start_task.done():
             self._start_task.cancel()
-            await asyncio.wait([self._start_task])
+            # Its error, if any, is of no interest any more, but it has to be read.
+            await asyncio.gather(self._start_task, return_exceptions=True)
         self.status = Status.closing
         if self._tick is not None:
             self._tick.cancel()

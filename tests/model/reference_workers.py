@@ -70,7 +70,8 @@ class FullReference(Reference):
         executing: list[Task] = []
         if blamed:
             may_run = [task for task in worker.processing if not task.ahead]
-            executing = sorted(may_run, key=lambda task: (not task.started, task.priority, task.rank))[: worker.nthreads]
+            may_run.sort(key=lambda task: (not task.started, task.priority, task.rank))
+            executing = may_run[: worker.nthreads]
         attempts = [(task, task.attempt) for task in executing]
         worker.alive = worker.running = False
         self.queue.give_back(worker)
