@@ -176,9 +176,13 @@ class LocalCluster(Cluster):
             token=self._token,
             **self._scheduler_kwargs,
         )
-        # Ours before it runs: an interrupt while it starts must close it, too.
+        try:
+            await scheduler
+        except BaseException:
+            # An interrupted wait leaves it starting.
+            await scheduler.close(reason="the start of the cluster was interrupted")
+            raise
         self.scheduler = scheduler
-        await scheduler
         if not self.processes:
             new = self._new_workers(self._n_workers)
         await self._start_workers(new)

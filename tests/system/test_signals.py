@@ -56,3 +56,23 @@ def test_a_signal_to_a_forked_child_ends_the_child_and_does_not_reach_the_parent
         os.close(writing)
     assert os.WTERMSIG(status) == signal.SIGTERM
     assert seen == []
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_signal_that_reaches_a_forked_child_before_its_first_step_is_not_lost() -> None:
+    loop = asyncio.new_event_loop()
+    undo = on_termination(lambda number: None, loop)
+    survivors = 0
+    try:
+        for _ in range(200):
+            child = os.fork()
+            if child == 0:
+                signal.sigtimedwait([], 0.2)
+                os._exit(0)
+            os.kill(child, signal.SIGTERM)
+            survivors += os.WIFEXITED(os.waitpid(child, 0)[1])
+    finally:
+        undo()
+        loop.close()
+    assert survivors == 0
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & {signal.SIGTERM, signal.SIGINT}
