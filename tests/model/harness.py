@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastdist._core.scheduler.core import SchedulerCore
-
 from fastdist._core.codec.frames import FrameKind
 from fastdist._core.keys.canonical import encode_key
+from fastdist._core.scheduler.core import SchedulerCore
 from fastdist.errors import FrameError
 from tests.core.scheduler.frames import (
     EPOCH,

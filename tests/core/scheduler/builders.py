@@ -13,10 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastdist._core.scheduler.core import TO_CLIENT, TO_WORKER, SchedulerCore
-
 from fastdist._core.codec.frames import DoneStatus, FrameKind, TaskStatus
 from fastdist._core.keys.canonical import encode_key
+from fastdist._core.scheduler.core import TO_CLIENT, TO_WORKER, SchedulerCore
 from tests.core.scheduler.frames import (
     EPOCH,
     DoneRow,

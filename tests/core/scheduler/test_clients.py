@@ -6,10 +6,10 @@ May import: fastdist._core, its siblings.
 from __future__ import annotations
 
 import pytest
-from fastdist._core.scheduler.core import TO_CLIENT
 
 from fastdist._core.codec.frames import TaskStatus
 from fastdist._core.keys.canonical import encode_key
+from fastdist._core.scheduler.core import TO_CLIENT
 from tests.core.scheduler.builders import Cluster
 from tests.core.scheduler.frames import Run, TaskRow, tasks_frame
 

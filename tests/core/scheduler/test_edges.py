@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from fastdist._core.scheduler.transitions import LEGAL
 
 from fastdist._core.codec.frames import DoneStatus
 from fastdist._core.keys.canonical import encode_key
+from fastdist._core.scheduler.transitions import LEGAL
 from tests.core.scheduler.builders import Cluster, FakeClient
 from tests.core.scheduler.frames import DoneRow
 
