@@ -231,7 +231,8 @@ class Cluster:
             _open_clusters.add(self)
             try:
                 self._starting = asyncio.ensure_future(self._start())
-                await self._starting
+                # Only `_wind_up` cancels it, and only once: a second time would interrupt its tidying up.
+                await asyncio.shield(self._starting)
             except BaseException as error:
                 closed_meanwhile = self._closing is not None
                 await self._close_once(1.0)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fastdist.comm.token import Token
 from fastdist.deploy.cluster import Cluster
 from fastdist.nanny import Nanny
+from fastdist.status import Status
 from fastdist.system.memory import total_memory
 from fastdist.system.processors import processor_count
 from fastdist.worker.memory import parse_memory_limit
@@ -194,8 +195,15 @@ class LocalCluster(Cluster):
                 worker.scheduler_address = self.scheduler.address
         starting = [asyncio.ensure_future(_start_one(worker)) for worker in new.values()]
         try:
-            await asyncio.gather(*starting)
+            if starting:
+                await asyncio.wait(starting, return_when=asyncio.FIRST_EXCEPTION)
+            for task in starting:
+                if task.done():
+                    task.result()
         except BaseException:
+            if self._status is not Status.running:
+                # First: it must not complain of connections that break off because we end their workers.
+                await self.scheduler.close(reason="the start of the cluster was interrupted")
             for task in starting:
                 task.cancel()
             await asyncio.gather(*starting, return_exceptions=True)

@@ -32,7 +32,9 @@ def _quotas() -> list[int]:
         try:
             words = (folder / "cpu.max").read_text().split()
         except OSError:
-            words = _first_version(folder)
+            words = []
+        # Not inside the handler: Ctrl-C here would show that file as the error it came from.
+        words = words or _first_version(folder)
         if len(words) == 2 and words[0] not in ("max", "-1"):
             quotas.append(math.ceil(int(words[0]) / int(words[1])))
     return quotas
