@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from fastdist.client.cluster_calls import ClusterCalls
+from fastdist.client.collector import collector_paused
 from fastdist.client.containers import SKIPPED, find_futures, replace_futures
 from fastdist.client.current import _current_client, find_client
 from fastdist.client.future import Future
@@ -268,11 +269,12 @@ class Client(FutureCalls, ClusterCalls):
             retries=retries,
             priority=priority,
         )
-        futures = self._submitter.submit_graph(
-            flatten(graph, flat_keys, KnownKeys(self._table)),
-            options=options,
-            fifo_timeout=parse_seconds(fifo_timeout, "fifo_timeout") or 0.0,
-        )
+        with collector_paused():
+            futures = self._submitter.submit_graph(
+                flatten(graph, flat_keys, KnownKeys(self._table)),
+                options=options,
+                fifo_timeout=parse_seconds(fifo_timeout, "fifo_timeout") or 0.0,
+            )
         by_key = dict(zip(flat_keys, futures, strict=True))
         packed = _repack(keys, by_key)
         return self.gather(packed, direct=direct, asynchronous=asynchronous) if sync else packed
