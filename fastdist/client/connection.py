@@ -1,6 +1,7 @@
 """The client's connection to its scheduler: frames both ways, releases in batches, what its end means.
 
-Everything here runs on the client's event loop, except `send`, which any thread may call. May import: `rpc`,
+Everything here runs on the client's event loop, except `send`, which any thread may call. A connection that breaks
+is opened anew within the grace time; what the scheduler has not applied is sent again then. May import: `rpc`,
 `comm`, `_core`, `errors`.
 """
 
@@ -8,18 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from fastdist._core.client.futures import FutureTable
-from fastdist._core.codec.frames import FrameKind
+from fastdist._core.codec.frames import FrameKind, TaskStatus
+from fastdist.client.future import Future
+from fastdist.client.outbox import Outbox
 from fastdist.client.submission import Submitter
 from fastdist.comm.core import connect
 from fastdist.comm.handshake import Role
 from fastdist.comm.token import Token
-from fastdist.errors import ClosedClientError, CommClosedError
+from fastdist.errors import ClosedClientError, CommClosedError, MessageError
+from fastdist.rpc.fields import whole
 from fastdist.rpc.peer import Peer, Reply
 
 logger = logging.getLogger("fastdist.client")
@@ -27,6 +29,15 @@ logger = logging.getLogger("fastdist.client")
 #: Releases are looked for this often while there are some, and ever more rarely while there are none.
 SHORTEST_RELEASE_PAUSE = 0.01
 LONGEST_RELEASE_PAUSE = 0.16
+#: Above this much that the scheduler has not applied, those who submit wait.
+MAX_UNAPPLIED_BYTES = 256 << 20
+#: Pauses between attempts to come back.
+SHORTEST_RETURN_PAUSE = 0.02
+LONGEST_RETURN_PAUSE = 1.0
+#: Tasks that are asked after at once.
+IDS_PER_QUESTION = 10_000
+#: What may be asked a second time if the connection broke before the answer came.
+REPEATABLE = frozenset({"identity", "ncores", "who-has", "has-what", "processing", "gather", "cancel", "retry"})
 
 
 class SchedulerConnection:
@@ -40,9 +51,13 @@ class SchedulerConnection:
     on_done : callable
         Called with the watched ids that are done.
     on_lost : callable
-        Called with the reason when the connection broke.
+        Called with the reason when the connection broke for good.
+    on_unknown : callable
+        Called with pending futures that the scheduler does not know any more.
     heartbeat_interval : float
         Seconds between two signs of life.
+    grace : float
+        Seconds during which a broken connection is opened anew.
     """
 
     def __init__(
@@ -52,7 +67,9 @@ class SchedulerConnection:
         *,
         on_done: Callable[[list[int]], None],
         on_lost: Callable[[Exception | None], None],
+        on_unknown: Callable[[list[Future]], None],
         heartbeat_interval: float,
+        grace: float,
     ):
         self.address = ""
         self.submitter = Submitter(table, self.send_tasks, self.make_room, self.release_now)
@@ -61,11 +78,18 @@ class SchedulerConnection:
         self._table = table
         self._on_done = on_done
         self._on_lost = on_lost
+        self._on_unknown = on_unknown
         self._heartbeat_interval = heartbeat_interval
+        self._grace = grace
         self._peer: Peer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._queue: deque[tuple[int, bytes]] = deque()
-        self._queue_lock = threading.Lock()
+        self._secret: tuple[Token | None, bool] = (None, False)
+        self._outbox = Outbox()
+        # Both are set while there is no reason to wait.
+        self._connected = asyncio.Event()
+        self._progress = asyncio.Event()
+        self._return_task: asyncio.Task[None] | None = None
+        self._number = -1
         self._pump: asyncio.Task[None] | None = None
         self._closed_reason: str | None = None
         self._release_pause = SHORTEST_RELEASE_PAUSE
@@ -102,25 +126,51 @@ class SchedulerConnection:
         """
         self.address = address
         self._loop = asyncio.get_running_loop()
+        self._secret = (token, insecure)
+        peer, reply = await self._register(timeout)
+        self.info = dict(reply)
+        self._number = int(reply.get("number", -1))
+        if peer.closed:
+            raise CommClosedError(f"the scheduler at {address} closed the connection at once")
+        with self._outbox.lock:
+            # Inside one process no connection breaks but by the end of one side.
+            self._outbox.keeps = self._number >= 0 and self._grace > 0 and not peer.comm.in_process
+        self._use(peer)
+
+    async def _register(self, timeout: float, **fields: Any) -> tuple[Peer, Reply]:
+        token, insecure = self._secret
         comm = await connect(
-            address, role=Role.CLIENT, token=token, insecure=insecure, timeout=timeout, retry=True
+            self.address, role=Role.CLIENT, token=token, insecure=insecure, timeout=timeout, retry=True
         )
-        handlers = {"close": self._on_close_request, "no-worker-fits": on_no_worker_fits}
+        handlers = {
+            "close": self._on_close_request,
+            "no-worker-fits": on_no_worker_fits,
+            "applied": self._on_applied,
+        }
         peer = Peer(comm, handlers, f"the scheduler at {self.address}")
         peer.on_frame[FrameKind.STATE] = self._on_state
         peer.on_close = self._on_close
+        returns = self._grace > 0 and not comm.in_process
         try:
-            reply = await peer.call(
-                "register-client", timeout=timeout, client=self._client_id, versions=versions()
+            return peer, await peer.call(
+                "register-client",
+                timeout=timeout,
+                client=self._client_id,
+                versions=versions(),
+                returns=returns,
+                **fields,
             )
         except BaseException:
             peer.on_close = None
             peer.abort()
             raise
-        self.info = dict(reply)
-        with self._queue_lock:
+
+    def _use(self, peer: Peer) -> None:
+        with self._outbox.lock:
             self._peer = peer
+        self._connected.set()
         self._start_pump()
+        self._release_pause = SHORTEST_RELEASE_PAUSE
         self._release_soon()
         self._beat_later()
 
@@ -133,35 +183,45 @@ class SchedulerConnection:
     def make_room(self) -> None:
         """Wait while the scheduler does not read; on the event loop frames are queued instead."""
         peer, loop = self._peer, self._loop
-        if peer is None or loop is None or self._on_loop():
+        if loop is None or self._on_loop():
             return
-        if peer.comm.queued_bytes > peer.comm.limits.high_water:
+        if self._outbox.n_bytes > MAX_UNAPPLIED_BYTES:
+            asyncio.run_coroutine_threadsafe(self._room(), loop).result()
+        if peer is not None and peer.comm.queued_bytes > peer.comm.limits.high_water:
             try:
                 asyncio.run_coroutine_threadsafe(peer.comm.drained(), loop).result()
             except CommClosedError as error:
-                raise self._closed_error(error) from error
+                if not self._outbox.keeps:
+                    raise self._closed_error(error) from error
+
+    async def _room(self) -> None:
+        while self._outbox.n_bytes > MAX_UNAPPLIED_BYTES and self._closed_reason is None:
+            self._progress.clear()
+            await self._progress.wait()
 
     def send(self, kind: int, body: bytes) -> None:
-        """Send a frame; from any thread.
+        """Send a frame, or have it wait for the connection; from any thread.
 
         Raises
         ------
         ClosedClientError
-            If the connection is closed.
+            If the connection is closed for good.
         """
         if self._closed_reason is not None:
             raise self._closed_error(self._closed_reason)
-        peer = self._peer
-        if peer is not None and not self._queue:
-            comm = peer.comm
-            if comm.queued_bytes <= comm.limits.high_water or not self._on_loop():
-                self._send_now(peer, kind, body)
-                return
-        with self._queue_lock:
-            self._queue.append((kind, body))
+        on_loop = self._on_loop()
+        with self._outbox.lock:
+            peer = self._peer
+            if peer is not None and not self._outbox.waiting:
+                comm = peer.comm
+                if comm.queued_bytes <= comm.limits.high_water or not on_loop:
+                    self._send_now(peer, kind, body)
+                    self._outbox.sent(kind, body)
+                    return
+            self._outbox.add(kind, body)
         loop = self._loop
-        if self._peer is not None and loop is not None:
-            if self._on_loop():
+        if peer is not None and loop is not None:
+            if on_loop:
                 self._start_pump()
             else:
                 loop.call_soon_threadsafe(self._start_pump)
@@ -173,7 +233,9 @@ class SchedulerConnection:
         try:
             peer.send_frame(kind, body)
         except CommClosedError as error:
-            raise self._closed_error(error) from error
+            # What is kept is sent again over the next connection.
+            if not self._outbox.keeps:
+                raise self._closed_error(error) from error
 
     def _on_loop(self) -> bool:
         try:
@@ -182,23 +244,29 @@ class SchedulerConnection:
             return False
 
     def _start_pump(self) -> None:
-        if self._queue and (self._pump is None or self._pump.done()):
-            self._pump = asyncio.get_running_loop().create_task(self._send_queued())
+        if self._outbox.waiting and (self._pump is None or self._pump.done()):
+            self._pump = asyncio.get_running_loop().create_task(self._send_waiting())
 
-    async def _send_queued(self) -> None:
-        while self._queue and self._peer is not None:
+    async def _send_waiting(self) -> None:
+        outbox = self._outbox
+        while outbox.waiting and self._peer is not None:
+            peer = self._peer
             try:
-                await self._peer.comm.drained()
-                with self._queue_lock:
-                    kind, body = self._queue[0]
-                    self._peer.send_frame(kind, body)
-                    self._queue.popleft()
+                await peer.comm.drained()
+                with outbox.lock:
+                    # While this waited, the connection may have become another one.
+                    if peer is self._peer:
+                        peer.send_frame(*outbox.waiting[0])
+                        outbox.pop()
             except CommClosedError:
-                # on_close has told everybody already.
+                # on_close tells everybody, or has a new connection opened, which starts this anew.
                 return
+            self._progress.set()
 
     async def call(self, op: str, *, timeout: float | None = None, buffers: Any = (), **fields: Any) -> Reply:
         """Ask the scheduler something, after all that was submitted before.
+
+        While the connection is broken and may come back, this waits.
 
         Raises
         ------
@@ -207,12 +275,43 @@ class SchedulerConnection:
         Exception
             As of `Peer.call`.
         """
-        if self._closed_reason is not None or self._peer is None:
+        while True:
+            await self.ready(op, timeout)
+            peer = self._peer
+            if peer is None:
+                continue
+            try:
+                return await peer.call(op, timeout=timeout, buffers=buffers, **dict(fields))
+            except CommClosedError:
+                if not self._outbox.keeps or op not in REPEATABLE:
+                    raise
+                # When it has returned, it is known whether there will be another connection.
+                await peer.wait_closed()
+                await asyncio.sleep(0)
+
+    async def ready(self, op: str, timeout: float | None = None) -> None:
+        """Wait until the scheduler can be asked, and all that was submitted before is sent.
+
+        Raises
+        ------
+        ClosedClientError
+            If the connection is closed for good.
+        TimeoutError
+            If it does not come back in time.
+        """
+        if self._return_task is not None and not self._connected.is_set():
+            try:
+                await asyncio.wait_for(self._connected.wait(), timeout)
+            except (asyncio.TimeoutError, TimeoutError):
+                raise TimeoutError(
+                    f"{op!r} cannot be asked of the scheduler at {self.address}: the connection broke, and did not "
+                    f"come back within {timeout:g} s"
+                ) from None
+        if self._closed_reason is not None or not self._connected.is_set():
             reason = self._closed_reason or "it is not connected yet"
             raise ClosedClientError(f"{op!r} cannot be asked of the scheduler at {self.address}: {reason}")
         if self._pump is not None and not self._pump.done():
             await asyncio.shield(self._pump)
-        return await self._peer.call(op, timeout=timeout, buffers=buffers, **fields)
 
     # -- releases and signs of life --------------------------------------------------------------------------
 
@@ -220,7 +319,10 @@ class SchedulerConnection:
         """Send the releases that piled up; False if there were none, or a submission is under way and `wait` false."""
         if not self._table.n_released and not self.submitter.sent_functions.has_dropped:
             return False
-        if not self.is_open or not self.submitter.lock.acquire(blocking=wait):
+        # While the connection is away, the frame waits for it; before the first one there is nothing to release.
+        if (self._number < 0 and not self.is_open) or self._closed_reason is not None:
+            return False
+        if not self.submitter.lock.acquire(blocking=wait):
             return False
         try:
             body = self._table.release_frame(self.submitter.sent_functions.take_dropped())
@@ -264,14 +366,103 @@ class SchedulerConnection:
         if done:
             self._on_done(done)
 
+    def _on_applied(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
+        with self._outbox.lock:
+            if peer is self._peer:
+                self._outbox.applied(whole(fields, "frames"))
+        self._progress.set()
+
     def _on_close_request(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
+        self._grace = 0.0
         peer.abort(CommClosedError(f"the scheduler closed: {fields.get('reason', 'no reason given')}"))
 
     def _on_close(self, peer: Peer, reason: Exception | None) -> None:
+        if self._closed_reason is not None or peer is not self._peer:
+            return
         self._stop_timers()
-        if self._closed_reason is None:
-            self._closed_reason = f"the connection was lost ({reason})"
-            self._on_lost(reason)
+        # What this side refused to read would come again.
+        if self._outbox.keeps and self._grace > 0 and (reason is None or isinstance(reason, OSError)):
+            with self._outbox.lock:
+                self._peer = None
+            self._connected.clear()
+            logger.warning("the connection to the scheduler at %s broke (%s): trying again", self.address, reason)
+            self._return_task = asyncio.get_running_loop().create_task(self._return(reason))
+        else:
+            self._end(reason)
+
+    def _end(self, reason: Exception | None) -> None:
+        self._closed_reason = f"the connection was lost ({reason})"
+        self._connected.set()
+        self._progress.set()
+        self._on_lost(reason)
+
+    # -- coming back -----------------------------------------------------------------------------------------
+
+    async def _return(self, reason: Exception | None) -> None:
+        """Open the connection anew, or end everything when the grace time is over."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._grace
+        pause = SHORTEST_RETURN_PAUSE
+        while (left := deadline - loop.time()) > 0:
+            try:
+                peer, reply = await self._register(left, returning=self._number)
+                if not peer.closed:
+                    self._continue(peer, reply)
+                    break
+            except (OSError, TimeoutError, asyncio.TimeoutError) as error:
+                logger.debug("the scheduler at %s cannot be reached: %s", self.address, error)
+            except Exception as error:
+                self._end(error)
+                return
+            await asyncio.sleep(min(pause, max(0.0, deadline - loop.time())))
+            pause = min(2 * pause, LONGEST_RETURN_PAUSE)
+        else:
+            self._end(
+                CommClosedError(
+                    f"{reason or 'the connection was closed'}; the scheduler at {self.address} could not be reached "
+                    f"again within {self._grace:g} s (the setting scheduler.client-grace)"
+                )
+            )
+            return
+        try:
+            await self._ask_after_pending(peer)
+        except (CommClosedError, ClosedClientError) as error:
+            # It broke again: after the next return this is done again.
+            logger.debug("pending tasks could not be asked after: %s", error)
+
+    def _continue(self, peer: Peer, reply: Reply) -> None:
+        if reply.get("epoch") != self.info.get("epoch"):
+            peer.abort()
+            raise ClosedClientError(f"the scheduler at {self.address} is not the one that was there before")
+        try:
+            with self._outbox.lock:
+                self._outbox.applied(whole(reply, "applied"))
+                self._outbox.send_again()
+        except MessageError as error:
+            peer.abort(error)
+            raise
+        logger.info("the connection to the scheduler at %s is back", self.address)
+        self._use(peer)
+        self._progress.set()
+
+    async def _ask_after_pending(self, peer: Peer) -> None:
+        """What the scheduler does not know any more was cancelled while the client was away."""
+        with self._outbox.lock:
+            last_id = self._outbox.last_id()
+        if self._pump is not None and not self._pump.done():
+            await asyncio.shield(self._pump)
+        known = (self._table.future(id) for id in self._table.live_ids() if id <= last_id)
+        pending = [each for each in known if each is not None and each.state == TaskStatus.STATUS_PENDING]
+        for start in range(0, len(pending), IDS_PER_QUESTION):
+            asked = pending[start : start + IDS_PER_QUESTION]
+            reply = await peer.call("who-has", ids=[future.id for future in asked])
+            unknown = [
+                future
+                for future, row in zip(asked, reply["tasks"], strict=True)
+                if row is None and future.state == TaskStatus.STATUS_PENDING
+            ]
+            if unknown:
+                self._on_unknown(unknown)
 
     def _stop_timers(self) -> None:
         while self._timers:
@@ -283,6 +474,11 @@ class SchedulerConnection:
         self._stop_timers()
         if self._pump is not None:
             self._pump.cancel()
+        self._connected.set()
+        self._progress.set()
+        if self._return_task is not None:
+            self._return_task.cancel()
+            await asyncio.gather(self._return_task, return_exceptions=True)
         peer, self._peer = self._peer, None
         if peer is not None and not peer.closed:
             try:

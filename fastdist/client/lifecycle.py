@@ -123,7 +123,9 @@ class Lifecycle:
             self._table,
             on_done=self._notifier.dispatch,
             on_lost=self._on_lost,
+            on_unknown=self._on_unknown,
             heartbeat_interval=self._heartbeat_interval,
+            grace=config.get("scheduler.client-grace"),
         )
         self._submitter = self._connection.submitter
         self._view = ClusterView(self._connection)
@@ -249,6 +251,15 @@ class Lifecycle:
         self._outcomes.default_message = None if reason is None else str(reason)
         # What is left is local: nobody waits for the goodbye of a scheduler that is gone.
         self._closing = self._loop.create_task(self._close(0))
+
+    def _on_unknown(self, futures: list[Future]) -> None:
+        for future in futures:
+            self._outcomes.set_reason(
+                future,
+                "scheduler-connection-lost",
+                "the scheduler does not know the task any more: it was cancelled while the connection was broken",
+            )
+        self._notifier.dispatch(self._table.cancel(futures))
 
     def __enter__(self) -> Any:
         if self._asynchronous:

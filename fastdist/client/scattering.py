@@ -109,6 +109,8 @@ class Scatterer:
         in_process = self._connection.in_process
         payloads = values if in_process else [b"".join(results.dumps(value)) for value in values]
         sizes = [size_of(value) for value in values] if in_process else [len(payload) for payload in payloads]
+        # Ids have to arrive in order: none may be given out for what cannot be sent yet.
+        await self._connection.ready("scatter", timeout)
         lock = self._connection.submitter.lock
         # A thread that holds it may wait for this very loop: never block on it.
         while not lock.acquire(blocking=False):  # noqa: ASYNC110

@@ -7,13 +7,16 @@ below and the other modules of this folder.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from fastdist._core.codec.frames import ColumnReader, FrameKind
 from fastdist._core.keys.canonical import encode_key
 from fastdist._core.scheduler.reasons import Reason, reason_payload
-from fastdist.errors import CommClosedError
+from fastdist.errors import ClosedClientError, CommClosedError
 from fastdist.rpc.fields import flag, ids, items, number, text, whole
 from fastdist.rpc.peer import Handler, Peer
 from fastdist.scheduler.membership import ClientEntry, WorkerEntry
@@ -22,11 +25,16 @@ from fastdist.scheduler.options import Placing, read_options, worker_restriction
 if TYPE_CHECKING:
     from fastdist.scheduler.scheduler import Scheduler
 
+logger = logging.getLogger("fastdist.scheduler")
+
 TASKS_COLUMNS = 14
 OPTIONS_COLUMN = 13
 #: Wishes that no worker fulfils of which one client is told, and workers that are described to it then.
 MAX_UNMET = 1_000
 SHOWN_OFFERS = 10
+#: A client that can return hears what was applied after so many frames or bytes, and with its heartbeats.
+FRAMES_PER_APPLIED = 32
+BYTES_PER_APPLIED = 8 << 20
 Answer = dict[str, Any] | tuple[dict[str, Any], list[Any]]
 
 
@@ -42,6 +50,8 @@ class ClientHandlers:
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
         self.entries: dict[Peer, ClientEntry] = {}
+        #: Clients whose connection broke, by number, until they return or the core gives them up.
+        self.away: dict[int, ClientEntry] = {}
 
     def table(self) -> dict[str, Handler]:
         """Operations by name."""
@@ -69,18 +79,70 @@ class ClientHandlers:
         name = text(fields, "client", 256)
         if peer in self.entries:
             raise ValueError(f"the client {name!r} has registered on this connection already")
-        core_number = self.scheduler.core.on_client(name)
-        entry = ClientEntry(core_number, peer, name, dict(fields.get("versions") or {}))
+        returning = whole(fields, "returning", -1, default=-1)
+        if returning >= 0:
+            entry = self._take_back(name, returning)
+        else:
+            entry = ClientEntry(
+                self.scheduler.core.on_client(name),
+                peer,
+                name,
+                dict(fields.get("versions") or {}),
+                returns=flag(fields, "returns", default=False),
+            )
+        entry.peer = peer
+        entry.last_seen = time.time()
         self.entries[peer] = entry
-        self.scheduler.members.clients[core_number] = entry
+        self.scheduler.members.clients[entry.number] = entry
         peer.name = f"client {name}"
         peer.on_frame[FrameKind.TASKS] = self.take_tasks
         peer.on_frame[FrameKind.RELEASE] = self.take_release
-        return {"epoch": self.scheduler.epoch, "info": self.scheduler.identity(n_workers=0)}
+        entry.told_applied, entry.untold_bytes = entry.applied, 0
+        return {
+            "epoch": self.scheduler.epoch,
+            "info": self.scheduler.identity(n_workers=0),
+            "number": entry.number,
+            "applied": entry.applied,
+        }
+
+    def _take_back(self, name: str, number: int) -> ClientEntry:
+        """The entry of a client that comes again, after its connection broke.
+
+        Raises
+        ------
+        ClosedClientError
+            If it is not known any more.
+        """
+        core, connected = self.scheduler.core, self.scheduler.members.clients
+        entry = self.away.get(number) or connected.get(number)
+        if entry is not None and entry.name == name and number in connected:
+            # The connection is half-open: its end was noticed at the other side only.
+            self._replace(entry)
+        if entry is None or entry.name != name or not core.on_client_back(number):
+            raise ClosedClientError(
+                f"the scheduler does not know the client {name!r} (any more): it was away for longer than the setting "
+                "scheduler.client-grace allows, or it was given up because of what it sent"
+            )
+        self.away.pop(number, None)
+        entry.inline_allowed = True
+        self.scheduler.wake()
+        logger.info("the client %s is back", name)
+        return entry
+
+    def _replace(self, entry: ClientEntry) -> None:
+        old = entry.peer
+        del self.entries[old]
+        # Until it is closed, what it still delivers has to be dropped: the client sends that again.
+        old.on_frame[FrameKind.TASKS] = old.on_frame[FrameKind.RELEASE] = ignore_frame
+        old.abort(CommClosedError(f"the client {entry.name} came back on another connection"))
+        self.scheduler.core.on_client_lost(entry.number, time.monotonic())
 
     def heartbeat(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
         """A sign of life."""
-        self.entry(peer).last_seen = time.time()
+        entry = self.entry(peer)
+        entry.last_seen = time.time()
+        if entry.returns and entry.told_applied != entry.applied:
+            self._tell_applied(entry)
 
     def goodbye(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
         """The client closes: its futures are released at once."""
@@ -90,13 +152,27 @@ class ClientHandlers:
             self.scheduler.core.on_client_closed(entry.number)
             self.scheduler.wake()
 
-    def lost(self, peer: Peer) -> None:
-        """The connection broke without a goodbye."""
+    def lost(self, peer: Peer, reason: Exception | None) -> None:
+        """The connection broke without a goodbye.
+
+        The client may come back, unless it was cut off because of what it sent: it would send that again.
+        """
+        if reason is not None and not isinstance(reason, OSError):
+            self.goodbye(peer, {}, [])
+            return
         entry = self.entries.pop(peer, None)
         if entry is not None:
             self.scheduler.members.clients.pop(entry.number, None)
+            self.away[entry.number] = entry
             self.scheduler.core.on_client_lost(entry.number, time.monotonic())
             self.scheduler.wake()
+
+    def forget(self, numbers: Iterable[int]) -> None:
+        """The core gave clients up that did not return in time."""
+        for given_up in numbers:
+            entry = self.away.pop(given_up, None)
+            if entry is not None:
+                logger.info("the client %s did not return in time: its futures are released", entry.name)
 
     def entry(self, peer: Peer) -> ClientEntry:
         """The registered client behind a connection."""
@@ -122,6 +198,7 @@ class ClientHandlers:
 
         options = read_options(core, packed, candidates) if packed else []
         core.on_tasks(entry.number, body, options, time.monotonic())
+        self._count_applied(entry, len(body))
         self.scheduler.wake()
         for placing in unmet:
             self._tell_unmet(entry, placing)
@@ -143,8 +220,24 @@ class ClientHandlers:
 
     def take_release(self, peer: Peer, body: memoryview) -> None:
         """A RELEASE frame."""
-        self.scheduler.core.on_release(self.entry(peer).number, body)
+        entry = self.entry(peer)
+        self.scheduler.core.on_release(entry.number, body)
+        self._count_applied(entry, len(body))
         self.scheduler.wake()
+
+    def _count_applied(self, entry: ClientEntry, size: int) -> None:
+        entry.applied += 1
+        entry.untold_bytes += size
+        if entry.returns and (
+            entry.applied - entry.told_applied >= FRAMES_PER_APPLIED or entry.untold_bytes >= BYTES_PER_APPLIED
+        ):
+            self._tell_applied(entry)
+
+    def _tell_applied(self, entry: ClientEntry) -> None:
+        entry.told_applied, entry.untold_bytes = entry.applied, 0
+        # A connection that is closed already is dealt with in `lost`; at the return the client hears the count.
+        with contextlib.suppress(CommClosedError):
+            entry.peer.notify("applied", frames=entry.applied)
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
@@ -298,3 +391,7 @@ class ClientHandlers:
                 results.append([entry.address, outcome["status"], len(payloads)])
                 payloads.append(outcome.buffers[0] if outcome.buffers else b"")
         return {"results": results}, payloads
+
+
+def ignore_frame(peer: Peer, body: memoryview) -> None:
+    """Drop a frame of a connection that has been replaced."""

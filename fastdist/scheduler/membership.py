@@ -67,6 +67,12 @@ class ClientEntry:
     versions: dict[str, str]
     inline_allowed: bool = True
     last_seen: float = field(default_factory=time.time)
+    #: Whether it keeps what it sends until it hears that it was applied, to send it again when it returns.
+    returns: bool = False
+    #: TASKS and RELEASE frames of it that were applied; how many of them it knows of, and the bytes of the others.
+    applied: int = 0
+    told_applied: int = 0
+    untold_bytes: int = 0
     #: Workers and resources that it asked for in vain, and was told so.
     unmet: set[tuple[Any, ...]] = field(default_factory=set)
 

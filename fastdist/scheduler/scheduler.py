@@ -297,7 +297,7 @@ class Scheduler:
     def _peer_closed(self, peer: Peer, reason: Exception | None) -> None:
         self._peers.discard(peer)
         self._workers.lost(peer, str(reason or "its connection was closed"))
-        self._clients.lost(peer)
+        self._clients.lost(peer, reason)
 
     def membership_changed(self) -> None:
         """Workers came or went: say again who may run what, and place."""
@@ -358,7 +358,7 @@ class Scheduler:
 
     def _on_tick(self) -> None:
         self._tick = None
-        self.core.on_tick(time.monotonic())
+        self._clients.forget(self.core.on_tick(time.monotonic()))
         self.wake()
 
     # -- views -------------------------------------------------------------------------------------------------------

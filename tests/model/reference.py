@@ -314,7 +314,16 @@ class Reference:
 
     def on_client_back(self, number: int) -> bool:
         """A client returns in time, or not."""
-        return self.lost_clients.pop(number, None) is not None and self.universe.clients[number].alive
+        client = self.universe.clients[number]
+        if self.lost_clients.pop(number, None) is None or not client.alive:
+            return False
+        client.inline = True
+        for id, task in sorted(client.ids.items()):
+            if task.state in (State.MEMORY, State.ERRED):
+                self.tell_current(task, client, id)
+            elif task.attempt:
+                self.tell(client, id, task, TaskStatus.STATUS_PENDING)
+        return True
 
     def on_tick(self, now: float) -> list[int]:
         """Give lost clients up."""

@@ -244,6 +244,9 @@ cdef class FutureTable(SlotTable):
             slot = self.slot(rows.ids[i])
             if slot == NULL or slot.status == STATUS_CANCELLED:
                 continue
+            if not length and rows.status[i] == STATUS_FINISHED and slot.status == STATUS_FINISHED:
+                # Told again, after the connection broke: the result may be here already.
+                continue
             if rows.status[i] == STATUS_CANCELLED:
                 self.cancel_slot(rows.ids[i], slot)
             elif rows.status[i] == STATUS_LOST:

@@ -26,7 +26,7 @@ from fastdist._core.scheduler.parties cimport ClientRecord, Options, WorkerRecor
 from fastdist._core.scheduler.placement cimport place
 from fastdist._core.scheduler.queue cimport ReadyQueue
 from fastdist._core.scheduler.records cimport FREE_SLOT, MEMORY, NONE, PROCESSING, SLAB_BITS, SLAB_TASKS, Task
-from fastdist._core.scheduler.reporting cimport end_state_frame
+from fastdist._core.scheduler.reporting cimport end_state_frame, report_everything
 from fastdist._core.scheduler.results cimport take_done
 from fastdist._core.scheduler.stealing cimport balance
 from fastdist._core.scheduler.transitions cimport readable_key, release_unneeded
@@ -129,9 +129,18 @@ cdef class SchedulerCore:
             self.lost_clients[client] = now + self.model.client_grace
 
     def on_client_back(self, uint32_t client) -> bool:
-        """A client whose connection broke is here again; False if it was given up meanwhile."""
+        """A client whose connection broke is here again: it is told what it may have missed.
+
+        False if it was given up meanwhile, or never lost.
+        """
         self._record("on_client_back", (client,))
-        return self.lost_clients.pop(client, None) is not None and self._client(client).alive
+        cdef ClientRecord record = self._client(client)
+        if self.lost_clients.pop(client, None) is None or not record.alive:
+            return False
+        # What was written for it and never sent is in what follows.
+        record.inline_allowed = True
+        report_everything(self.model, record)
+        return True
 
     def on_options(self, double priority, uint32_t retries, bint restricted, bint loose, dict needs, bytes for_worker,
                    object described) -> int:

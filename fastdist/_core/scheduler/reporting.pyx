@@ -5,10 +5,14 @@ May import: _core/codec, the model.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from fastdist._core.codec.frames cimport STATUS_ERRED, STATUS_FINISHED, STATUS_LOST
+from fastdist._core.codec.frames cimport STATUS_ERRED, STATUS_FINISHED, STATUS_LOST, STATUS_PENDING
 from fastdist._core.scheduler.model cimport Model
 from fastdist._core.scheduler.parties cimport MAX_FRAME_BYTES, ClientRecord
 from fastdist._core.scheduler.records cimport ERRED, MEMORY, NONE, Task
+
+cdef enum:
+    PAGE_BITS = 10
+    PAGE_IDS = 1 << PAGE_BITS
 
 
 cdef int report_to(Model model, uint32_t client_number, uint64_t id, Task* task, uint8_t status,
@@ -87,4 +91,27 @@ cdef int report_current(Model model, uint32_t slot, uint32_t client, uint64_t id
         report_to(model, client, id, task, STATUS_LOST if task.function == NONE else STATUS_ERRED,
                   model.errors[task.nbytes].payload, model.errors[task.nbytes].length)
         model.reporting_error = 0
+    return 0
+
+
+cdef int report_everything(Model model, ClientRecord client) except -1:
+    """Tell a client whose connection broke what it may have missed of all that it wants."""
+    cdef size_t page
+    cdef uint32_t i, slot
+    cdef uint64_t id
+    cdef Task* task
+    for page in range(client.pages.size()):
+        if client.pages[page] == NULL:
+            continue
+        for i in range(PAGE_IDS):
+            slot = client.pages[page][i]
+            if slot == NONE:
+                continue
+            id = ((client.first_page + page) << PAGE_BITS) | i
+            task = model.task(slot)
+            if task.state == MEMORY or task.state == ERRED:
+                report_current(model, slot, client.number, id)
+            elif task.attempt:
+                # It may have been finished, and lost with its worker.
+                report_to(model, client.number, id, task, STATUS_PENDING, NULL, 0)
     return 0

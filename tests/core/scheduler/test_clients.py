@@ -246,6 +246,20 @@ def test_a_lost_client_that_comes_back_in_time_keeps_its_futures() -> None:
     assert not cluster.core.on_client_back(client.number)
 
 
+def test_a_client_that_comes_back_is_told_what_it_missed() -> None:
+    cluster = Cluster(client_grace=10.0)
+    client = cluster.client()
+    client.submit("x")
+    cluster.work_off()
+    assert client.told("x").status == FINISHED
+    cluster.core.on_client_lost(client.number, 100.0)
+    assert cluster.core.on_client_back(client.number)
+    states = [command for command in cluster.core.act() if command[0] == 1]
+    assert [command[1] for command in states] == [client.number]
+    assert not cluster.core.on_client_back(client.number)
+    cluster.core.validate()
+
+
 def test_what_a_closed_client_still_sends_is_ignored() -> None:
     cluster = Cluster()
     client = cluster.client()
