@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import logging
 import os
 import socket
@@ -149,7 +150,7 @@ class TcpListener(Listener):
             self._make_place()
             task = self._loop.create_task(self._welcome(sock, address_of(name)))
             self._half_open[task] = None
-            task.add_done_callback(self._settle)
+            task.add_done_callback(functools.partial(self._settle, sock))
 
     def _pause(self, error: OSError) -> None:
         counters["accept-paused"] += 1
@@ -213,9 +214,11 @@ class TcpListener(Listener):
         level = logging.WARNING if count & (count - 1) == 0 else logging.DEBUG
         logger.log(level, "%s refused a connection (%s no. %d): %s", self.address, kind, count, reason)
 
-    def _settle(self, task: asyncio.Task[None]) -> None:
+    def _settle(self, sock: socket.socket, task: asyncio.Task[None]) -> None:
         self._half_open.pop(task, None)
         if task.cancelled():
+            # A task that is cancelled before its first step never gets to close its socket.
+            _close(self._loop, sock)
             return
         error = task.exception()
         if error is not None and not isinstance(error, (OSError, asyncio.TimeoutError)):

@@ -293,6 +293,8 @@ class Scheduler:
         peer = Peer(comm, self._tables[comm.role])
         peer.on_close = self._peer_closed
         self._peers.add(peer)
+        if self.closing:
+            peer.abort(CommClosedError("the scheduler is closing"))
 
     def _peer_closed(self, peer: Peer, reason: Exception | None) -> None:
         self._peers.discard(peer)

@@ -514,3 +514,18 @@ def test_a_server_that_does_not_hold_the_token_learns_nothing(token: Token) -> N
         await server.wait_closed()
 
     asyncio.run(main())
+
+
+def test_a_connection_that_comes_while_the_listener_closes_leaks_no_socket() -> None:
+    async def close_at_once() -> bytes:
+        listener = await listen("tcp://127.0.0.1:0", token=Token.generate(), on_comm=lambda comm: comm.abort())
+        host, _, port = listener.address.rpartition("://")[2].rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=10) as caller:
+            # Taken, but its task has not had its first step when the listener closes.
+            listener._on_acceptable()  # type: ignore[attr-defined]
+            (task,) = listener._half_open  # type: ignore[attr-defined]
+            await listener.close()
+            assert task.cancelled()
+            return caller.recv(1)
+
+    assert asyncio.run(close_at_once()) == b""
