@@ -22,7 +22,7 @@ from fastdist.comm.handshake import Role
 from fastdist.comm.token import Token
 from fastdist.errors import ClosedClientError, CommClosedError, MessageError
 from fastdist.rpc.fields import whole
-from fastdist.rpc.peer import Peer, Reply
+from fastdist.rpc.peer import Handler, Peer, Reply
 
 logger = logging.getLogger("fastdist.client")
 
@@ -74,6 +74,12 @@ class SchedulerConnection:
         self.address = ""
         self.submitter = Submitter(table, self.send_tasks, self.make_room, self.release_now)
         self.info: dict[str, Any] = {}
+        #: What the scheduler may ask or tell; parts of the client add theirs before it connects.
+        self.handlers: dict[str, Handler] = {
+            "close": self._on_close_request,
+            "no-worker-fits": on_no_worker_fits,
+            "applied": self._on_applied,
+        }
         self._client_id = client_id
         self._table = table
         self._on_done = on_done
@@ -142,12 +148,7 @@ class SchedulerConnection:
         comm = await connect(
             self.address, role=Role.CLIENT, token=token, insecure=insecure, timeout=timeout, retry=True
         )
-        handlers = {
-            "close": self._on_close_request,
-            "no-worker-fits": on_no_worker_fits,
-            "applied": self._on_applied,
-        }
-        peer = Peer(comm, handlers, f"the scheduler at {self.address}")
+        peer = Peer(comm, self.handlers, f"the scheduler at {self.address}")
         peer.on_frame[FrameKind.STATE] = self._on_state
         peer.on_close = self._on_close
         returns = self._grace > 0 and not comm.in_process

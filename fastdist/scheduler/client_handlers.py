@@ -98,6 +98,9 @@ class ClientHandlers:
         peer.on_frame[FrameKind.TASKS] = self.take_tasks
         peer.on_frame[FrameKind.RELEASE] = self.take_release
         entry.told_applied, entry.untold_bytes = entry.applied, 0
+        if returning < 0:
+            for extension in self.scheduler.extensions.values():
+                extension.client_came(entry)
         return {
             "epoch": self.scheduler.epoch,
             "info": self.scheduler.identity(n_workers=0),
@@ -150,6 +153,7 @@ class ClientHandlers:
         if entry is not None:
             self.scheduler.members.clients.pop(entry.number, None)
             self.scheduler.core.on_client_closed(entry.number)
+            self._tell_gone(entry)
             self.scheduler.wake()
 
     def lost(self, peer: Peer, reason: Exception | None) -> None:
@@ -173,6 +177,11 @@ class ClientHandlers:
             entry = self.away.pop(given_up, None)
             if entry is not None:
                 logger.info("the client %s did not return in time: its futures are released", entry.name)
+                self._tell_gone(entry)
+
+    def _tell_gone(self, entry: ClientEntry) -> None:
+        for extension in self.scheduler.extensions.values():
+            extension.client_gone(entry)
 
     def entry(self, peer: Peer) -> ClientEntry:
         """The registered client behind a connection."""

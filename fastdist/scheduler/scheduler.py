@@ -27,6 +27,7 @@ from fastdist.config import parse_timedelta
 from fastdist.errors import CommClosedError, FrameError
 from fastdist.rpc.peer import Handler, Peer
 from fastdist.scheduler.client_handlers import ClientHandlers
+from fastdist.scheduler.extensions import BUILT_IN, Extension
 from fastdist.scheduler.membership import Members
 from fastdist.scheduler.trimming import Trimmer
 from fastdist.scheduler.worker_handlers import WorkerHandlers
@@ -120,13 +121,8 @@ class Scheduler:
         )
         self._clients = ClientHandlers(self)
         self._workers = WorkerHandlers(self)
-        self._tables: dict[Role, dict[str, Handler]] = {
-            Role.CLIENT: self._clients.table(),
-            Role.ADMIN: self._clients.table(),
-            Role.WORKER: self._workers.table(),
-            Role.NANNY: self._workers.nanny_table(),
-            Role.OBSERVER: {"identity": self._clients.identity},
-        }
+        self.extensions: dict[str, Extension] = {each.name: each(self) for each in BUILT_IN}
+        self._tables = self._operations()
         self._peers: set[Peer] = set()
         self._listener: Listener | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -139,6 +135,21 @@ class Scheduler:
         self._finished = asyncio.Event()
         self._start_task: asyncio.Task[None] | None = None
         self._close_task: asyncio.Task[None] | None = None
+
+    def _operations(self) -> dict[Role, dict[str, Handler]]:
+        """Who may ask for what."""
+        clients, workers, nannies = self._clients.table(), self._workers.table(), self._workers.nanny_table()
+        for extension in self.extensions.values():
+            clients.update(extension.client_handlers())
+            workers.update(extension.worker_handlers())
+            nannies.update(extension.nanny_handlers())
+        return {
+            Role.CLIENT: clients,
+            Role.ADMIN: clients,
+            Role.WORKER: workers,
+            Role.NANNY: nannies,
+            Role.OBSERVER: {"identity": self._clients.identity},
+        }
 
     def __repr__(self) -> str:
         where = self._listener.address if self._listener else "not started"
@@ -258,6 +269,8 @@ class Scheduler:
         self._trimmer.cancel()
         if self._listener is not None:
             await self._listener.close()
+        for extension in self.extensions.values():
+            await extension.close()
         for peer in list(self._peers):
             with contextlib.suppress(CommClosedError):
                 peer.notify("close", reason=reason or "the scheduler closed")

@@ -85,6 +85,8 @@ class WorkerHandlers:
         peer.on_frame[FrameKind.DONE] = self.take_done
         entry.beat_interval = self.scheduler.heartbeat_interval
         self.scheduler.membership_changed()
+        for extension in self.scheduler.extensions.values():
+            extension.worker_came(entry)
         logger.info("Register worker %s, name %s, %d threads", address, name, entry.nthreads)
         return {
             "epoch": self.scheduler.epoch,
@@ -147,6 +149,8 @@ class WorkerHandlers:
         blamed = entry.nanny is None and not entry.closing
         self.scheduler.core.on_worker_lost(entry.number, blamed, why)
         self.scheduler.membership_changed()
+        for extension in self.scheduler.extensions.values():
+            extension.worker_gone(entry, why)
         level = logging.INFO if entry.closing or self.scheduler.closing else logging.WARNING
         logger.log(level, "Remove worker %s, name %s: %s", entry.address, entry.name, why)
 
