@@ -15,7 +15,7 @@ SOURCES := $(shell find fastdist -type f \( -name '*.py' -o -name '*.py[xi]' -o 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test demo bench bench-smoke lint annotate debug asan wheel clean ci install core-tests
+.PHONY: help dev test test-dask demo bench bench-smoke lint annotate debug asan wheel clean ci install core-tests
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -64,6 +64,10 @@ test: $(VENV)/installed  ## run the tests against the built wheel
 	$(fresh_tree)
 	$(PYTEST) tests $(PYTEST_ARGS)
 
+test-dask: $(VENV)/installed  ## run a selection of dask's own tests on fastdist (DASK_ARGS=--full for all)
+	$(fresh_tree)
+	cd $(VENV)/tree && ../bin/python tests/dask_suites/run.py $(DASK_ARGS)
+
 demo:  ## count the identifiers of the standard library
 	@$(MAKE) --no-print-directory install VENV=.venv-demo EXTRA=
 	.venv-demo/bin/python examples/count_identifiers.py
@@ -106,6 +110,7 @@ lint:  ## ruff, cython-lint, mypy, and the stubs against the compiled modules
 	.venv-lint/bin/ruff check .
 	PATH="$(ROOT)/.venv-lint/bin:$$PATH" cython-lint fastdist
 	.venv-lint/bin/mypy
+	.venv-lint/bin/mypy --strict --follow-imports silent examples/typed.py
 	cd .venv-lint && bin/python -m mypy.stubtest --concise --ignore-missing-stub --ignore-unused-allowlist \
 		--ignore-disjoint-bases \
 		--mypy-config-file $(ROOT)/pyproject.toml --allowlist $(ROOT)/tests/stubtest_allowlist.txt \

@@ -1,13 +1,13 @@
 """What surrounds the code that is running: the current task, worker and client.
 
-A worker sets the task and itself around each call; the client layer, which this layer must not import, says
-how to find or make a client. May import: nothing of fastdist.
+A worker sets the task and itself around each call; the layer of the clients, which this layer must not import, is
+found by name. May import: nothing of fastdist.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextvars import ContextVar
+from importlib import import_module
 from typing import Any, Protocol
 
 
@@ -30,6 +30,18 @@ class CurrentTask(Protocol):
     def worker(self) -> Any:
         """The worker that executes it."""
 
+    def give_slot_back(self) -> bool:
+        """Let other tasks execute while this one waits; False if there is nothing to give."""
+
+    def take_slot(self) -> None:
+        """Undo `give_slot_back`."""
+
+    def secede(self) -> None:
+        """Execute beside the slots of the worker from now on."""
+
+    def rejoin(self) -> None:
+        """Undo `secede`."""
+
 
 current_task: ContextVar[CurrentTask | None] = ContextVar("fastdist_current_task", default=None)
 """The executing task; each execution thread sets it once, to an object that changes with the task."""
@@ -37,7 +49,8 @@ current_task: ContextVar[CurrentTask | None] = ContextVar("fastdist_current_task
 current_worker: ContextVar[Any] = ContextVar("fastdist_current_worker", default=None)
 """The worker whose code is running: in its tasks, plugins and functions sent with `Client.run`."""
 
-_client_factory: Callable[..., Any] | None = None
+#: What makes the clients of workers; it lives above this layer.
+CLIENTS = "fastdist.tasks.clients"
 
 
 def get_worker() -> Any:
@@ -77,20 +90,48 @@ def get_current_task() -> CurrentTask:
     return task
 
 
-def set_client_factory(factory: Callable[..., Any] | None) -> None:
-    """Say how `get_client` finds or makes a client; called once by the client layer when it is imported."""
-    global _client_factory
-    _client_factory = factory
+class blocking:
+    """What every wait for something that another task may bring about goes through.
 
-
-def client_factory() -> Callable[..., Any]:
-    """What the client layer set with `set_client_factory`.
+    Inside of a task, its slot goes to other tasks for the time of the `with` block; afterwards the block ends once
+    there is a slot for it again (for a coroutine, at once). Resources stay taken. Anywhere else it does nothing,
+    and blocks may lie inside each other.
 
     Raises
     ------
-    RuntimeError
-        If the client layer has not been imported.
+    TooManyThreadsError
+        At its beginning, if the worker may start no more threads for other tasks.
+
+    Examples
+    --------
+    >>> with blocking():  # doctest: +SKIP
+    ...     event.wait()
     """
-    if _client_factory is None:
-        raise RuntimeError("no client layer is loaded: import fastdist.client first")
-    return _client_factory
+
+    __slots__ = ("_task",)
+
+    def __init__(self) -> None:
+        self._task: CurrentTask | None = None
+
+    def __enter__(self) -> None:
+        task = current_task.get()
+        if task is not None and task.give_slot_back():
+            self._task = task
+
+    def __exit__(self, *exception: object) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.take_slot()
+
+
+def client_of(worker: Any, timeout: float | None = None) -> Any:
+    """The client of a worker, for its tasks; made when it is first asked for.
+
+    Parameters
+    ----------
+    worker : Worker
+        The worker.
+    timeout : float, optional
+        Seconds to connect.
+    """
+    return import_module(CLIENTS).client_of(worker, timeout)

@@ -114,6 +114,26 @@ class Reschedule(Exception):
     """
 
 
+class TooManyThreadsError(FastdistError, RuntimeError):
+    """A task was about to wait for another one, and its worker may start no thread for that other one.
+
+    Attributes
+    ----------
+    n_threads : int
+        How many threads the worker has.
+    """
+
+    def __init__(self, n_threads: int) -> None:
+        super().__init__(n_threads)
+        self.n_threads = n_threads
+
+    def __str__(self) -> str:
+        return (
+            f"all {self.n_threads} threads that this worker may have belong to tasks that wait for other tasks or "
+            "seceded; have fewer tasks wait inside each other, or raise the setting worker.max-threads"
+        )
+
+
 class ClosedClientError(FastdistError):
     """The client is closed, or lost its scheduler for good; the text says which and what was tried."""
 
@@ -217,6 +237,65 @@ class TaskLostError(FastdistError):
 
     def __str__(self) -> str:
         return self.message or f"{self.key!r} is lost: {self.reason}"
+
+
+class NoWorkerError(FastdistError):
+    """A task waited too long while no worker ran at all.
+
+    Attributes
+    ----------
+    task
+        The key of the task.
+    timeout : float
+        Seconds that it waited.
+    """
+
+    def __init__(self, task: object, timeout: float | None = None) -> None:
+        super().__init__(task, timeout)
+        self.task = task
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        return f"the task {self.task!r} waited for {self.timeout} s while there was no worker"
+
+
+class NoValidWorkerError(FastdistError):
+    """A task waited too long while no worker fitted its restrictions.
+
+    Attributes
+    ----------
+    task
+        The key of the task.
+    host_restrictions, worker_restrictions, resource_restrictions
+        What it asks for.
+    timeout : float
+        Seconds that it waited.
+    """
+
+    def __init__(
+        self,
+        task: object,
+        host_restrictions: object = None,
+        worker_restrictions: object = None,
+        resource_restrictions: object = None,
+        timeout: float | None = None,
+    ) -> None:
+        super().__init__(task, host_restrictions, worker_restrictions, resource_restrictions, timeout)
+        self.task = task
+        self.host_restrictions = host_restrictions
+        self.worker_restrictions = worker_restrictions
+        self.resource_restrictions = resource_restrictions
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        return (
+            f"the task {self.task!r} waited for {self.timeout} s while no worker fitted it: hosts "
+            f"{self.host_restrictions}, workers {self.worker_restrictions}, resources {self.resource_restrictions}"
+        )
+
+
+class RPCClosed(FastdistError, OSError):
+    """An operation was called after its connection was closed."""
 
 
 class KilledWorker(FastdistError):

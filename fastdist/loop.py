@@ -12,10 +12,11 @@ import concurrent.futures
 import contextlib
 import logging
 import os
-import selectors
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
+
+from fastdist.system.selector import QuickSelector
 
 T = TypeVar("T")
 
@@ -25,17 +26,78 @@ logger = logging.getLogger("fastdist.loop")
 EXIT_TIMEOUT = 3.0
 
 
-def new_event_loop(
-    use_uvloop: bool | None = None, selector: selectors.BaseSelector | None = None
-) -> asyncio.AbstractEventLoop:
+class QuickLoop(asyncio.SelectorEventLoop):
+    """asyncio's own loop with a shorter way around, which can be told what to do before it sleeps.
+
+    Examples
+    --------
+    >>> loop = QuickLoop()
+    >>> loop.run_until_complete(asyncio.sleep(0, "done"))
+    'done'
+    >>> loop.close()
+    """
+
+    def __init__(self) -> None:
+        self.selector = QuickSelector()
+        self._asked: list[Callable[[], object]] = []
+        self._touched = False
+        super().__init__(self.selector)
+        self.selector.before_sleep = self._before_sleep
+
+    def before_sleep(self, callback: Callable[[], object]) -> None:
+        """Call this once, when everything that is there now has been dealt with, before the next look at the system.
+
+        It costs no turn of the loop, as `call_soon` does.
+        """
+        self._asked.append(callback)
+
+    def _before_sleep(self, timeout: float | None) -> float | None:
+        if not self._asked:
+            return timeout
+        asked, self._asked = self._asked, []
+        self._touched = False
+        for callback in asked:
+            try:
+                callback()
+            except Exception as error:
+                message = f"{callback!r} failed before the event loop slept"
+                self.call_exception_handler({"message": message, "exception": error})
+        # What was planned in here the loop has not seen when it chose the timeout.
+        return 0 if self._touched or self._asked else timeout
+
+    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:  # type: ignore[override]
+        """As of any event loop."""
+        self._touched = True
+        return super().call_soon(callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Any = None
+    ) -> asyncio.TimerHandle:
+        """As of any event loop."""
+        self._touched = True
+        return super().call_at(when, callback, *args, context=context)
+
+    def stop(self) -> None:
+        """As of any event loop."""
+        self._touched = True
+        super().stop()
+
+
+def call_before_sleep(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+    """Have a loop of any kind call this once everything that is there has been dealt with; in its thread."""
+    if isinstance(loop, QuickLoop):
+        loop.before_sleep(callback)
+    else:
+        loop.call_soon(callback)
+
+
+def new_event_loop(use_uvloop: bool | None = None) -> asyncio.AbstractEventLoop:
     """Make an event loop of the configured kind.
 
     Parameters
     ----------
     use_uvloop : bool, optional
         Whether to use uvloop; by default when the setting `event-loop` is `uvloop`.
-    selector : selectors.BaseSelector, optional
-        What an asyncio loop waits with.
 
     Raises
     ------
@@ -47,7 +109,7 @@ def new_event_loop(
 
         use_uvloop = config.get("event-loop") == "uvloop"
     if not use_uvloop:
-        return asyncio.SelectorEventLoop(selector)
+        return QuickLoop()
     try:
         import uvloop
     except ImportError as error:
@@ -223,6 +285,87 @@ class LoopThread:
                 _cancel_tasks(loop)
             finally:
                 loop.close()
+
+
+class BorrowedLoop(LoopThread):
+    """An event loop that somebody else runs, on another thread; used like a loop thread, and never stopped.
+
+    Parameters
+    ----------
+    loop : asyncio.AbstractEventLoop
+        It must be running.
+
+    Raises
+    ------
+    RuntimeError
+        If it does not run.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop):
+        if not loop.is_running():
+            raise RuntimeError(f"the event loop given as loop= does not run: {loop!r}")
+        self._pid = os.getpid()
+        self._closed = False
+        self.loop = loop
+
+    def release(self) -> None:
+        """Use it no more."""
+        self.close()
+
+    def is_alive(self) -> bool:
+        """Whether the loop runs in this very process."""
+        return not self._closed and self._pid == os.getpid() and self.loop.is_running()
+
+    def is_current(self) -> bool:
+        """Whether the caller is on the loop's own thread."""
+        return asyncio._get_running_loop() is self.loop
+
+    def close(self, timeout: float = EXIT_TIMEOUT) -> None:
+        """Use it no more; it goes on running."""
+        self._closed = True
+
+
+def asyncio_loop_of(loop: Any) -> asyncio.AbstractEventLoop:
+    """The asyncio event loop behind a tornado IOLoop, or the loop itself.
+
+    Raises
+    ------
+    TypeError
+        If it is neither.
+    """
+    inner = getattr(loop, "asyncio_loop", loop)
+    if not isinstance(inner, asyncio.AbstractEventLoop):
+        raise TypeError(f"loop= takes an asyncio event loop or a tornado IOLoop, not {loop!r}")
+    return inner
+
+
+def loop_thread_for(loop: Any = None) -> LoopThread:
+    """The thread to run blocking calls on: the shared one, or that of the loop that a user gave.
+
+    Raises
+    ------
+    TypeError, RuntimeError
+        If `loop` is no event loop, or does not run.
+    """
+    if loop is None:
+        return LoopThread.acquire()
+    inner = asyncio_loop_of(loop)
+    shared = LoopThread._shared
+    return LoopThread.acquire() if shared is not None and shared.loop is inner else BorrowedLoop(inner)
+
+
+def check_running_loop(loop: Any) -> asyncio.AbstractEventLoop:
+    """The running loop, which `loop` must be if it is given.
+
+    Raises
+    ------
+    RuntimeError
+        If no loop runs here, or another one.
+    """
+    running = asyncio.get_running_loop()
+    if loop is not None and asyncio_loop_of(loop) is not running:
+        raise RuntimeError(f"asynchronous=True lives on the running event loop, which loop={loop!r} is not")
+    return running
 
 
 class _Call(Generic[T]):

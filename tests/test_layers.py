@@ -17,13 +17,16 @@ ROOT = Path(os.environ.get("SOURCE_TREE") or Path(__file__).resolve().parent.par
 PACKAGE = ROOT / "fastdist"
 
 LAYERS = (
-    ("_core", "errors", "system", "status"),
-    ("config", "context", "protocol", "loop"),
+    ("_core", "aliases", "errors", "system", "status"),
+    (
+        "attributes", "builtin_plugins", "config", "context", "logs", "loop", "plugins", "preloading", "protocol",
+        "security", "uploads", "versions",
+    ),
     ("comm",),
     ("rpc",),
     ("scheduler", "worker", "nanny"),
     ("client", "tasks"),
-    ("deploy", "cli", "diagnostics", "compat", "testing"),
+    ("deploy", "cli", "diagnostics", "compat", "testing", "utils_test"),
 )
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
 

@@ -7,10 +7,11 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 
 import pytest
 
-from fastdist.loop import LoopThread
+from fastdist.loop import LoopThread, QuickLoop, call_before_sleep
 
 
 def test_users_share_one_thread_that_ends_with_the_last() -> None:
@@ -115,3 +116,46 @@ def test_uvloop_is_used_if_asked_for() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
     )
     assert done.stdout == "uvloop\n"
+
+
+@pytest.mark.parametrize("make", [QuickLoop, asyncio.new_event_loop])
+def test_what_is_asked_for_before_the_loop_sleeps_happens_after_all_of_the_same_turn(
+    make: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    order: list[object] = []
+    loop = make()
+    loop.call_soon(call_before_sleep, loop, lambda: order.append("before sleep"))
+    loop.call_soon(order.append, "the same turn")
+    loop.call_later(0.001, loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert order == ["the same turn", "before sleep"]
+
+
+@pytest.mark.parametrize("what", ["call_soon", "call_later", "before_sleep", "stop"])
+def test_what_is_planned_right_before_the_loop_sleeps_is_not_slept_over(what: str) -> None:
+    loop = QuickLoop()
+    try:
+        plans = {
+            "call_soon": lambda: loop.call_soon(loop.stop),
+            "call_later": lambda: loop.call_later(0.001, loop.stop),
+            "before_sleep": lambda: loop.before_sleep(loop.stop),
+            "stop": loop.stop,
+        }
+        loop.before_sleep(plans[what])
+        loop.run_forever()
+    finally:
+        loop.close()
+
+
+def test_an_error_before_the_loop_sleeps_is_told_and_the_loop_goes_on() -> None:
+    loop, errors = QuickLoop(), []
+    loop.set_exception_handler(lambda loop, context: errors.append(context["exception"]))
+
+    def fail() -> None:
+        raise ValueError("no")
+
+    loop.before_sleep(fail)
+    loop.run_until_complete(asyncio.sleep(0.001))
+    loop.close()
+    assert [str(error) for error in errors] == ["no"]

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from peers.processes import Cluster, cpu_by_role, settled_memory
+from peers.processes import Cluster, cpu_by_role, peak_bytes, reset_peak, settled_memory
 from peers.workloads import WORKLOADS, evaluate
 
 Measured = dict[str, Any]
@@ -25,6 +25,7 @@ NEEDED = {
     "map": ("submit_map", "gather"),
     "graph": ("run_graph",),
     "latency": ("call_once",),
+    "peak": ("run_graph",),
     "memory": ("submit_map", "gather", "HOLDS_RESULTS"),
     "start": ("start_times",),
 }
@@ -114,6 +115,17 @@ def run_memory(peer: ModuleType, cluster: Cluster, size: int) -> Measured:
     return {"bytes_per_task": (held - start) / size, "left_bytes": released - start, "tasks": size}
 
 
+def run_peak(peer: ModuleType, cluster: Cluster, size: int, build: Callable[[int], Any]) -> Measured:
+    """The most memory that the workers ever had, above what they had before a graph."""
+    pids = cluster.roles["worker"]
+    for pid in pids:
+        reset_peak(pid)
+    before = sum(peak_bytes(pid) for pid in pids)
+    graph = build(size)
+    expect(peer.run_graph(cluster.client, graph, graph.keys), evaluate(graph))
+    return {"peak_bytes": sum(peak_bytes(pid) for pid in pids) - before, "tasks": len(graph.nodes)}
+
+
 def expect(result: list[int], wanted: list[int]) -> None:
     """Refuse to report the time of a wrong answer."""
     if result != wanted:
@@ -131,7 +143,10 @@ def main() -> None:
         measured: Measured = {"times": peer.start_times()}
     else:
         with tempfile.TemporaryDirectory() as folder, peer.cluster(Path(folder)) as cluster:
-            if workload.build is not None:
+            if workload.kind == "peak":
+                assert workload.build is not None
+                measured = run_peak(peer, cluster, size, workload.build)
+            elif workload.build is not None:
                 measured = run_graph(peer, cluster, size, workload.build)
             else:
                 runs = {"map": run_map, "latency": run_latency, "memory": run_memory}

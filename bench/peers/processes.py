@@ -50,6 +50,19 @@ def memory_bytes(pid: int) -> int:
     raise RuntimeError(f"the kernel does not report the memory of process {pid}")
 
 
+def reset_peak(pid: int) -> None:
+    """Have the kernel forget the most memory that a process ever had."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory that a process had since `reset_peak`."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"the kernel does not report the peak memory of process {pid}")
+
+
 def settled_memory(pid: int, patience: float = 5.0) -> int:
     """The memory of a process once it has stopped moving for half a second."""
     deadline = time.monotonic() + patience

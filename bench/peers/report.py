@@ -59,6 +59,8 @@ def special(kind: str, runs: list[dict[str, Any]]) -> list[str]:
             f"{held:,.0f} bytes per held task of {runs[0]['tasks']:,}",
             f"{left:.2f} MiB above the start after release",
         ]
+    if kind == "peak":
+        return [f"{median(run['peak_bytes'] for run in runs) / 2**20:,.0f} MiB above the start"]
     return [f"{name} {median(run['times'][name] for run in runs):.3f} s" for name in runs[0]["times"]]
 
 

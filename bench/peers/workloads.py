@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from peers.work import add, inc, mix, total
+from peers.work import add, chunk, first_number, inc, larger, mix, total
 
 STENCIL_WIDTH = 32
 
@@ -58,6 +58,33 @@ def stencil(size: int) -> Graph:
             near = ((i - 1) % STENCIL_WIDTH, i, (i + 1) % STENCIL_WIDTH)
             nodes.append(Node(f"cell-{step}-{i}", mix, tuple(f"cell-{step - 1}-{j}" for j in near)))
     return Graph(nodes, [f"cell-{size - 1}-{i}" for i in range(STENCIL_WIDTH)])
+
+
+def reduction(size: int) -> Graph:
+    """`size` chunks of 1 MiB; the number in each, and these added eight at a time."""
+    nodes, level = [], []
+    for i in range(size):
+        nodes += [Node(f"chunk-{i}", chunk, (), (i,)), Node(f"number-{i}", first_number, (f"chunk-{i}",))]
+        level.append(f"number-{i}")
+    return Graph(*combined(nodes, level, total))
+
+
+def large_reduction(size: int) -> Graph:
+    """`size` chunks of 1 MiB, of which the larger ones are kept, eight at a time; then the number in the last."""
+    nodes = [Node(f"chunk-{i}", chunk, (), (i,)) for i in range(size)]
+    nodes, level = combined(nodes, [node.key for node in nodes], larger)
+    return Graph([*nodes, Node("largest", first_number, (level[0],))], ["largest"])
+
+
+def combined(nodes: list[Node], level: list[str], function: Callable[..., Any]) -> tuple[list[Node], list[str]]:
+    """The nodes, and above them a tree that takes eight at a time; and the key at its top."""
+    depth = 0
+    while len(level) > 1:
+        depth += 1
+        above = [Node(f"level-{depth}-{i}", function, tuple(level[i : i + 8])) for i in range(0, len(level), 8)]
+        nodes = [*nodes, *above]
+        level = [node.key for node in above]
+    return nodes, level
 
 
 def chain(size: int) -> Graph:
@@ -108,5 +135,11 @@ WORKLOADS = {
     "latency": Workload("latency", "submit().result(), one at a time", 2_000, 300, 100, 10),
     "latency-pinned": Workload("latency", "the same, all on one core", 2_000, 300, 100, 10, pinned=True),
     "memory": Workload("memory", "N held futures, then 1 in 1000 of them", 100_000, 10_000, 10_000, 1_000),
+    "reduction-memory": Workload(
+        "peak", "peak memory of the workers: N chunks of 1 MiB to one number", 2_000, 2_000, 200, 20, reduction
+    ),
+    "large-reduction-memory": Workload(
+        "peak", "the same, the inner nodes of 1 MiB too", 2_000, 2_000, 200, 0, large_reduction
+    ),
     "start": Workload("start", "import, first result, close", 1, 1, 1, 1),
 }

@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import importlib.metadata
+import itertools
 import json
 import logging
 import os
@@ -21,8 +22,10 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
+from fastdist import config
 from fastdist.comm.token import Token, find_token
 from fastdist.config import parse_timedelta
+from fastdist.preloading import check_arguments
 from fastdist.system.signals import on_termination
 
 logger = logging.getLogger("fastdist.cli")
@@ -81,13 +84,15 @@ def make_parser(program: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("--dashboard-prefix", help="not built yet")
     parser.add_argument("--pid-file", help="file to write the process id to; removed at exit")
     parser.add_argument("--scheduler-file", help="file with the address of the scheduler")
-    parser.add_argument("--preload", action="append", help="not built yet")
+    parser.add_argument(
+        "--preload", action="append", help="module, file, address or text to load; its arguments come last"
+    )
     return parser
 
 
 def refuse_unbuilt(parser: argparse.ArgumentParser, options: argparse.Namespace, *names: str) -> None:
     """Exit with 2 if an option was given that is not built yet; `names` are those of one daemon only."""
-    refused = ["tls_ca_file", "tls_cert", "tls_key", "dashboard_prefix", "preload", *names]
+    refused = ["tls_ca_file", "tls_cert", "tls_key", "dashboard_prefix", *names]
     if options.dashboard_address not in HARMLESS_DASHBOARD_ADDRESSES:
         refused.append("dashboard_address")
     if options.dashboard:
@@ -104,6 +109,47 @@ def _show(value: object) -> str:
     return "" if value is True else f"{' '.join(value) if isinstance(value, list) else value} "
 
 
+def parse_arguments(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
+    """Parse a command line; what is no option of the daemon is for its preload, as `preload_argv`.
+
+    A first argument is the daemon's own if it takes one. Without `--preload`, unknown options are refused.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    known, rest = _split(parser, given)
+    takes_one = any(not action.option_strings for action in parser._actions)
+    if takes_one and rest and not rest[0].startswith("-"):
+        known.append(rest.pop(0))
+    options = parser.parse_args(known)
+    if rest and not options.preload:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}; arguments for a preload need --preload")
+    try:
+        if options.preload:
+            check_arguments(options.preload, rest)
+    except (ValueError, ImportError, OSError) as error:
+        parser.error(f"--preload: {error}")
+    options.preload_argv = rest
+    return options
+
+
+def _split(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The options of the parser with their values, and everything else."""
+    known: list[str] = []
+    rest: list[str] = []
+    left = iter(arguments)
+    for argument in left:
+        name, separator, _ = argument.partition("=")
+        action = parser._option_string_actions.get(name)
+        if argument == "--":
+            rest.extend(left)
+        elif action is None:
+            rest.append(argument)
+        else:
+            known.append(argument)
+            if action.nargs is None and not separator:
+                known.extend(itertools.islice(left, 1))
+    return known, rest
+
+
 def choose_token(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Token | None:
     """The token of this daemon; None with `--insecure`."""
     if options.insecure:
@@ -118,9 +164,10 @@ def choose_token(parser: argparse.ArgumentParser, options: argparse.Namespace) -
 
 
 def start_logging() -> None:
-    """Log to stderr, from INFO on."""
-    logging.basicConfig(format="%(asctime)s - %(name)s - %(levelname)s - %(message)s", stream=sys.stderr)
+    """Log to stderr, from INFO on, and name the settings that mean nothing."""
+    logging.basicConfig(format=config.get("admin.log-format"), stream=sys.stderr)
     logging.getLogger("fastdist").setLevel(logging.INFO)
+    config.report()
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from fastdist.cli.common import (
     Switch,
     choose_token,
     make_parser,
+    parse_arguments,
     pid_file,
     refuse_unbuilt,
     run_daemon,
@@ -24,8 +25,7 @@ from fastdist.cli.common import (
     until_stopped,
 )
 from fastdist.comm.token import Token
-from fastdist.loop import new_event_loop
-from fastdist.system.spinning import SpinningSelector
+from fastdist.loop import QuickLoop, new_event_loop
 
 logger = logging.getLogger("fastdist.scheduler")
 
@@ -37,38 +37,39 @@ def parser() -> argparse.ArgumentParser:
     options = make_parser("fastdist-scheduler", "Run a fastdist scheduler.")
     options.add_argument("--port", type=int, default=DEFAULT_PORT, help="port to listen on, 0 for any (8786)")
     options.add_argument("--idle-timeout", type=seconds, help="close after so long without work, as 10m")
+    options.add_argument(
+        "--admin-code",
+        action=Switch,
+        default=True,
+        help="whether clients may bring code for the scheduler itself: run_on_scheduler, scheduler plugins (yes)",
+    )
     options.add_argument("--jupyter", action=Switch, help="not built yet")
     options.add_argument("--show", action=Switch, help="deprecated, without effect")
     options.add_argument("--use-xheaders", action=Switch, help="deprecated, without effect")
-    options.add_argument("preload_argv", nargs="*", help="arguments of --preload; not built yet")
     return options
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the daemon; returns its exit code."""
     command_line = parser()
-    options = command_line.parse_args(arguments)
-    refuse_unbuilt(command_line, options, "jupyter", "preload_argv")
+    options = parse_arguments(command_line, arguments)
+    refuse_unbuilt(command_line, options, "jupyter")
     start_logging()
     token = choose_token(command_line, options)
     _raise_limits()
 
-    selector = SpinningSelector()
-
     async def serve(stop: asyncio.Future[str]) -> int:
-        return await _serve(options, token, selector, stop)
+        return await _serve(options, token, stop)
 
     try:
         with pid_file(options.pid_file):
-            return run_daemon(serve, new_event_loop(selector=selector))
+            return run_daemon(serve, new_event_loop())
     except OSError as error:
         logger.error("%s", error)
         return 1
 
 
-async def _serve(
-    options: argparse.Namespace, token: Token | None, selector: SpinningSelector, stop: asyncio.Future[str]
-) -> int:
+async def _serve(options: argparse.Namespace, token: Token | None, stop: asyncio.Future[str]) -> int:
     from fastdist.scheduler.scheduler import Scheduler
 
     scheduler = Scheduler(
@@ -80,8 +81,13 @@ async def _serve(
         insecure=options.insecure,
         idle_timeout=options.idle_timeout,
         scheduler_file=options.scheduler_file,
+        admin_code=options.admin_code,
+        preload=options.preload,
+        preload_argv=options.preload_argv if options.preload else None,
     )
-    scheduler.before_sleep = selector.spin
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, QuickLoop):
+        scheduler.spin = loop.selector.spin
     await scheduler
     reason = await until_stopped(stop, scheduler.finished())
     await scheduler.close(reason=reason or "the scheduler closed")

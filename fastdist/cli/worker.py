@@ -8,14 +8,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import os
 import sys
 from typing import Any
 
+from fastdist import config
 from fastdist.cli.common import (
     Switch,
     choose_token,
     make_parser,
+    parse_arguments,
     pid_file,
     refuse_unbuilt,
     run_daemon,
@@ -30,7 +31,7 @@ from fastdist.system.processors import processor_count
 
 logger = logging.getLogger("fastdist.worker")
 
-SCHEDULER_ADDRESS_VARIABLE = "FASTDIST_SCHEDULER_ADDRESS"
+SCHEDULER_ADDRESS_VARIABLE = config.SETTINGS["scheduler-address"].variable
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,23 +51,21 @@ def parser() -> argparse.ArgumentParser:
     add("--local-directory", help="folder for temporary files")
     add("--resources", default="", help='for example "GPU=2 MEM=10e9"')
     add("--death-timeout", type=seconds, help="give up connecting after so long")
-    add("--lifetime", type=seconds, help="not built yet")
-    add("--lifetime-stagger", type=seconds, default=0.0, help="not built yet")
-    add("--lifetime-restart", action=Switch, help="not built yet")
+    add("--lifetime", type=seconds, help="retire after so long: others get the data, then it closes")
+    add("--lifetime-stagger", type=seconds, help="up to so much earlier or later, at random")
+    add("--lifetime-restart", action=Switch, help="whether the nanny starts another worker then")
     add("--worker-class", help="class of the workers, as module:name")
-    add("--preload-nanny", action="append", help="not built yet")
+    add("--preload-nanny", action="append", help="the same for the nannies")
     add("--scheduler-sni", help="not built yet")
-    add("preload_argv", nargs="*", help="arguments of --preload; not built yet")
     return options
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the daemon; returns its exit code."""
     command_line = parser()
-    options = command_line.parse_args(arguments)
-    unbuilt = ["nanny_port", "preload_nanny", "scheduler_sni", "lifetime"]
-    unbuilt += ["lifetime_stagger", "lifetime_restart"]
-    refuse_unbuilt(command_line, options, "preload_argv", *unbuilt)
+    options = parse_arguments(command_line, arguments)
+    unbuilt = ["nanny_port", "scheduler_sni"]
+    refuse_unbuilt(command_line, options, *unbuilt)
     start_logging()
     try:
         workers = worker_options(options)
@@ -103,10 +102,10 @@ def find_scheduler(options: argparse.Namespace) -> str:
         return str(options.scheduler)
     if options.scheduler_file:
         return scheduler_address_from(options.scheduler_file)
-    address = os.environ.get(SCHEDULER_ADDRESS_VARIABLE)
+    address = config.get("scheduler-address")
     if not address:
         raise ValueError(f"give the scheduler's address, --scheduler-file, or {SCHEDULER_ADDRESS_VARIABLE}")
-    return address
+    return str(address)
 
 
 def worker_options(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -137,12 +136,21 @@ def worker_options(options: argparse.Namespace) -> list[dict[str, Any]]:
     shared = {
         "nthreads": threads,
         "memory_limit": options.memory_limit,
-        "resources": parse_resources(options.resources),
+        "resources": parse_resources(options.resources) if options.resources else None,
         "local_directory": options.local_directory,
         "host": host,
         "contact_address": options.contact_address,
         "death_timeout": options.death_timeout,
+        "lifetime": options.lifetime,
+        "lifetime_stagger": options.lifetime_stagger,
+        "lifetime_restart": options.lifetime_restart,
+        "preload": options.preload,
+        "preload_argv": options.preload_argv if options.preload else None,
     }
+    if options.nanny:
+        shared["preload_nanny"] = options.preload_nanny
+    elif options.preload_nanny:
+        raise ValueError("--preload-nanny needs nannies: leave --no-nanny out")
     names = [_name(options.name, index, count) for index in range(count)]
     return [{**shared, "name": name, "port": port} for name, port in zip(names, ports, strict=True)]
 

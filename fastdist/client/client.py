@@ -4,22 +4,41 @@ from __future__ import annotations
 
 import contextlib
 import queue
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import Any, TypeVar, overload
 
+from fastdist.client.actor_calls import ActorCalls, make_actor
 from fastdist.client.cluster_calls import ClusterCalls
-from fastdist.client.collector import collector_paused
+from fastdist.client.collection_calls import CollectionCalls
 from fastdist.client.containers import SKIPPED, find_futures, replace_futures
-from fastdist.client.current import _current_client, find_client
+from fastdist.client.control_calls import ControlCalls
+from fastdist.client.current import enter_current, find_client, leave_current
+from fastdist.client.dataset_calls import DatasetCalls
 from fastdist.client.future import Future
 from fastdist.client.future_calls import FutureCalls
-from fastdist.client.graph import flatten
+from fastdist.client.information_calls import InformationCalls
 from fastdist.client.lifecycle import no_default
-from fastdist.client.options import pack_options, parse_seconds, refuse_actors
-from fastdist.client.submission import KnownKeys
+from fastdist.client.metadata_calls import MetadataCalls
+from fastdist.client.options import pack_options, parse_seconds
+from fastdist.client.plugin_calls import PluginCalls
+from fastdist.client.scheduler_calls import SchedulerCalls
+from fastdist.context import current_worker
+from fastdist.status import Status
+
+T = TypeVar("T")
 
 
-class Client(FutureCalls, ClusterCalls):
+class Client(ActorCalls, 
+    FutureCalls,
+    CollectionCalls,
+    ClusterCalls,
+    ControlCalls,
+    DatasetCalls,
+    InformationCalls,
+    MetadataCalls,
+    PluginCalls,
+    SchedulerCalls,
+):
     """Submit work to a cluster and collect the results.
 
     Parameters
@@ -27,6 +46,8 @@ class Client(FutureCalls, ClusterCalls):
     address : str or cluster, optional
         `tcp://host:port` of a scheduler, or a cluster object. Without it a LocalCluster is started with the
         `**kwargs`.
+    loop : asyncio event loop or tornado IOLoop, optional
+        A running loop to live on, in place of a background thread of its own.
     timeout : number or str, optional
         For connecting; the setting `comm.timeouts.connect` by default.
     set_as_default : bool
@@ -68,6 +89,29 @@ class Client(FutureCalls, ClusterCalls):
 
     # -- tasks -----------------------------------------------------------------------------------------------
 
+    @overload
+    def submit(
+        self, func: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any
+    ) -> Future[T]: ...
+
+    @overload
+    def submit(
+        self,
+        func: Callable[..., T],
+        *args: Any,
+        key: Any = None,
+        workers: Any = None,
+        resources: Mapping[str, float] | None = None,
+        retries: int | None = None,
+        priority: float = 0,
+        fifo_timeout: Any = "100 ms",
+        allow_other_workers: bool = False,
+        actor: bool = False,
+        actors: bool = False,
+        pure: bool = True,
+        **kwargs: Any,
+    ) -> Future[T]: ...
+
     def submit(
         self,
         func: Callable[..., Any],
@@ -83,7 +127,7 @@ class Client(FutureCalls, ClusterCalls):
         actors: bool = False,
         pure: bool = True,
         **kwargs: Any,
-    ) -> Future:
+    ) -> Future[Any]:
         """Have a function called somewhere in the cluster.
 
         Parameters
@@ -104,13 +148,16 @@ class Client(FutureCalls, ClusterCalls):
             How often it may fail before it counts as failed.
         priority, fifo_timeout : number; number or str
             Higher priorities run sooner; submissions within `fifo_timeout` count as one.
+        actor, actors : bool
+            Whether what the function makes, mostly an object of a class, stays on its worker; the result is a
+            handle of it then, see `Actor`.
         pure : bool
             Whether the same call gives the same result, so that it need not run twice.
 
         Raises
         ------
         TypeError, ValueError, NotImplementedError
-            If an argument has the wrong type, contradicts another one, or is not available yet (`actor`).
+            If an argument has the wrong type, contradicts another one, or is not available yet.
         SerializationError
             If an argument or the function cannot be pickled; the text gives the path to the culprit.
         ClosedClientError
@@ -123,7 +170,8 @@ class Client(FutureCalls, ClusterCalls):
         """
         if not callable(func):
             raise TypeError("First input to submit must be a callable function")
-        refuse_actors(actor, actors)
+        if actor or actors:
+            func, key, pure = make_actor(func, key)
         self._check_usable()
         return self._submitter.submit(
             func,
@@ -137,9 +185,34 @@ class Client(FutureCalls, ClusterCalls):
                 resources=resources,
                 retries=retries,
                 priority=priority,
+                actor=actor or actors,
             ),
             fifo_timeout=parse_seconds(fifo_timeout, "fifo_timeout") or 0.0,
         )
+
+    @overload
+    def map(
+        self, func: Callable[..., Coroutine[Any, Any, T]], *iterables: Any, **kwargs: Any
+    ) -> list[Future[T]]: ...
+
+    @overload
+    def map(
+        self,
+        func: Callable[..., T],
+        *iterables: Any,
+        key: Any = None,
+        workers: Any = None,
+        retries: int | None = None,
+        resources: Mapping[str, float] | None = None,
+        priority: float = 0,
+        allow_other_workers: bool = False,
+        fifo_timeout: Any = "100 ms",
+        actor: bool = False,
+        actors: bool = False,
+        pure: bool = True,
+        batch_size: int | None = None,
+        **kwargs: Any,
+    ) -> list[Future[T]]: ...
 
     def map(
         self,
@@ -157,7 +230,7 @@ class Client(FutureCalls, ClusterCalls):
         pure: bool = True,
         batch_size: int | None = None,
         **kwargs: Any,
-    ) -> list[Future]:
+    ) -> list[Future[Any]]:
         """Have a function called once for each row of some collections, like the builtin `map`.
 
         Parameters
@@ -170,7 +243,7 @@ class Client(FutureCalls, ClusterCalls):
             The start of all keys, or one key for each task.
         batch_size : int, optional
             Submit so many at a time.
-        workers, retries, resources, priority, allow_other_workers, fifo_timeout, pure, **kwargs
+        workers, retries, resources, priority, allow_other_workers, fifo_timeout, actor, actors, pure, **kwargs
             As of `submit`, for all tasks.
 
         Returns
@@ -189,7 +262,8 @@ class Client(FutureCalls, ClusterCalls):
         """
         if not callable(func):
             raise TypeError("First input to map must be a callable function")
-        refuse_actors(actor, actors)
+        if actor or actors:
+            func, key, pure = make_actor(func, key, one=False)
         self._check_usable()
         return self._submitter.map(
             func,
@@ -203,81 +277,11 @@ class Client(FutureCalls, ClusterCalls):
                 resources=resources,
                 retries=retries,
                 priority=priority,
+                actor=actor or actors,
             ),
             fifo_timeout=parse_seconds(fifo_timeout, "fifo_timeout") or 0.0,
             batch_size=batch_size,
         )
-
-    def get(
-        self,
-        dsk: Any,
-        keys: Any,
-        workers: Any = None,
-        allow_other_workers: bool | None = None,
-        resources: Mapping[str, float] | None = None,
-        sync: bool = True,
-        asynchronous: bool | None = None,
-        direct: bool | None = None,
-        retries: int | None = None,
-        priority: float = 0,
-        fifo_timeout: Any = "60s",
-        actors: Any = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Compute keys of a dask graph.
-
-        Parameters
-        ----------
-        dsk : mapping
-            The graph: keys to tasks.
-        keys : key or nested list of keys
-            What to compute.
-        sync : bool
-            Whether to wait for the results; if not, futures are returned.
-        direct, asynchronous
-            As of `gather`.
-        workers, allow_other_workers, resources, retries, priority, fifo_timeout
-            As of `submit`, for all tasks.
-        **kwargs
-            Whatever dask passes on to schedulers; it has no meaning here.
-
-        Returns
-        -------
-        The results, or futures, in the nesting of `keys`.
-
-        Raises
-        ------
-        GraphError
-            If the graph has a cycle or lacks a key.
-        Exception
-            What a task raised.
-
-        Examples
-        --------
-        >>> client.get({"x": 1, "y": (abs, -2), "z": (max, "x", "y")}, ["z", "x"])
-        [2, 1]
-        """
-        refuse_actors(actors)
-        self._check_usable()
-        graph = dsk.__dask_graph__() if hasattr(dsk, "__dask_graph__") else dsk
-        flat_keys = list(_flat(keys))
-        self._submitter.make_keys_free()
-        options = pack_options(
-            workers=workers,
-            allow_other_workers=allow_other_workers,
-            resources=resources,
-            retries=retries,
-            priority=priority,
-        )
-        with collector_paused():
-            futures = self._submitter.submit_graph(
-                flatten(graph, flat_keys, KnownKeys(self._table)),
-                options=options,
-                fifo_timeout=parse_seconds(fifo_timeout, "fifo_timeout") or 0.0,
-            )
-        by_key = dict(zip(flat_keys, futures, strict=True))
-        packed = _repack(keys, by_key)
-        return self.gather(packed, direct=direct, asynchronous=asynchronous) if sync else packed
 
     def cancel(
         self,
@@ -325,7 +329,7 @@ class Client(FutureCalls, ClusterCalls):
         failed = [future for future in self._mine(find_futures(futures)) if future.status == "error"]
         keys = [future.key_bytes for future in failed]
         self._table.reset(failed)
-        await self._connection.call("retry", keys=keys)
+        await self._connection.call("retry", keys=keys, ids=[future.id for future in failed])
 
     def _reference(self, key: bytes) -> Future:
         self._check_usable()
@@ -417,7 +421,8 @@ class Client(FutureCalls, ClusterCalls):
         broadcast : bool or int
             Whether each worker gets it all, or how many do.
         direct : bool, optional
-            Data goes straight to the workers; False is not available yet.
+            Whether data goes straight to the workers, or through the scheduler; the client's own
+            `direct_to_workers` by default. What no worker can be reached for goes through the scheduler anyway.
         hash : bool
             Whether equal values get the same key.
         timeout : number or str, optional
@@ -434,10 +439,19 @@ class Client(FutureCalls, ClusterCalls):
         SerializationError
             If a value cannot be pickled.
         """
-        if direct is False:
-            raise NotImplementedError("scatter(direct=False) is not available yet")
         seconds = self._timeout if timeout is no_default else parse_seconds(timeout)
-        return self.sync(self._scatter, data, workers, broadcast, hash, seconds, asynchronous=asynchronous)
+        straight = self._direct if direct is None else bool(direct)
+        if workers is None and not broadcast:
+            workers = self._worker_here()
+        return self.sync(
+            self._scatter, data, workers, broadcast, straight, hash, seconds, asynchronous=asynchronous
+        )
+
+    def _worker_here(self) -> str | None:
+        """The address of the worker whose task calls, if it belongs to the same cluster."""
+        worker = current_worker.get()
+        same = worker is not None and worker.scheduler_address == self._connection.address
+        return str(worker.address) if same and worker.status is Status.running else None
 
     async def _scatter(self, *args: Any) -> Any:
         self._check_usable()
@@ -463,23 +477,11 @@ class Client(FutureCalls, ClusterCalls):
     @contextlib.contextmanager
     def as_current(self) -> Iterator[Client]:
         """Make this the current client within a `with` block."""
-        token = _current_client.set(self)
+        token = enter_current(self)
         try:
             yield self
         finally:
-            _current_client.reset(token)
-
-    def __repr__(self) -> str:
-        address = getattr(getattr(self, "_connection", None), "address", "")
-        if not address:
-            return "<Client: No scheduler connected>"
-        return f"<Client: {address!r} {self.status}>"
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        where = escape(f"{self._connection.address} ({self.status})")
-        return f"<p><b>Client</b> {escape(self.id)}<br/>scheduler: {where}</p>"
+            leave_current(token)
 
 
 def _place(futures: Any, flat: list[Future], values: list[Any], is_flat: bool, skip: bool) -> Any:
@@ -487,15 +489,3 @@ def _place(futures: Any, flat: list[Future], values: list[Any], is_flat: bool, s
         return [value for value in values if value is not SKIPPED] if skip else values
     by_id = {id(future): value for future, value in zip(flat, values, strict=True)}
     return replace_futures(futures, lambda future: by_id[id(future)])
-
-
-def _flat(keys: Any) -> Iterator[Any]:
-    if type(keys) is list:
-        for key in keys:
-            yield from _flat(key)
-    else:
-        yield keys
-
-
-def _repack(keys: Any, by_key: Mapping[Any, Any]) -> Any:
-    return [_repack(key, by_key) for key in keys] if type(keys) is list else by_key[keys]

@@ -5,8 +5,6 @@ May import: `_core`, `rpc`, `protocol`, `errors`.
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +19,6 @@ from fastdist.protocol.functions import FunctionCache
 
 if TYPE_CHECKING:
     from fastdist.client.connection import SchedulerConnection
-
-#: How often `wait_for_workers` looks.
-WORKERS_PAUSE = 0.02
 
 
 class ClusterView:
@@ -63,15 +58,10 @@ class ClusterView:
 
     async def wait_for_workers(self, n_workers: int, timeout: float | None) -> None:
         """Wait until that many workers run."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            workers = (await self.identity()).get("workers", {})
-            running = sum(worker.get("status", "running") == "running" for worker in workers.values())
-            if running >= n_workers:
-                return
-            if timeout is not None and deadline is not None and time.monotonic() > deadline:
-                raise WorkerStartTimeoutError(running, n_workers, timeout)
-            await asyncio.sleep(WORKERS_PAUSE)
+        reply = await self._connection.call("wait-for-workers", n_workers=n_workers, patience=timeout)
+        if reply["running"] < n_workers:
+            assert timeout is not None
+            raise WorkerStartTimeoutError(reply["running"], n_workers, timeout)
 
     async def run(
         self,

@@ -53,24 +53,6 @@ class ClusterCalls(Lifecycle):
             self._view.run, function, args, kwargs, workers=workers, wait=wait, nanny=nanny, on_error=on_error
         )
 
-    def scheduler_info(self, n_workers: int = -1, **kwargs: Any) -> Any:
-        """The scheduler and its workers; of these only the first `n_workers` if that is not negative."""
-        return self._ask(self._view.identity, n_workers, **kwargs)
-
-    def nthreads(self, workers: Any = None, **kwargs: Any) -> Any:
-        """The number of threads of each worker."""
-        return self._ask(self._view.nthreads, workers, **kwargs)
-
-    ncores = nthreads
-
-    def who_has(self, futures: Any = None, **kwargs: Any) -> Any:
-        """The addresses of the workers that hold each result."""
-        return self._ask(self._view.who_has, futures, **kwargs)
-
-    def has_what(self, workers: Any = None, **kwargs: Any) -> Any:
-        """The keys whose results each worker holds."""
-        return self._ask(self._view.has_what, workers, **kwargs)
-
     def wait_for_workers(self, n_workers: int, timeout: Any = None) -> Any:
         """Wait until at least so many workers run.
 

@@ -37,7 +37,18 @@ LONGEST_RETURN_PAUSE = 1.0
 #: Tasks that are asked after at once.
 IDS_PER_QUESTION = 10_000
 #: What may be asked a second time if the connection broke before the answer came.
-REPEATABLE = frozenset({"identity", "ncores", "who-has", "has-what", "processing", "gather", "cancel", "retry"})
+REPEATABLE = frozenset(
+    {
+        "identity", "ncores", "who-has", "has-what", "processing", "gather", "cancel", "retry",
+        "get-events", "subscribe-topic", "unsubscribe-topic", "get-logs", "get-worker-logs",
+        "event-wait", "event-set", "event-clear", "event-is-set",
+        "multi-lock-acquire", "multi-lock-release",
+        "queue-create", "queue-put", "queue-get", "queue-received", "queue-give-back", "queue-size",
+        "semaphore-register", "semaphore-acquire", "semaphore-release", "semaphore-refresh", "semaphore-value",
+        "semaphore-close",
+        "variable-set", "variable-get", "variable-received", "variable-delete",
+    }
+)  # fmt: skip
 
 
 class SchedulerConnection:
@@ -290,6 +301,18 @@ class SchedulerConnection:
                 await peer.wait_closed()
                 await asyncio.sleep(0)
 
+    def tell(self, op: str, **fields: Any) -> None:
+        """Send the scheduler a message that wants no answer, at once.
+
+        Raises
+        ------
+        CommClosedError
+            If there is no connection.
+        """
+        if self._peer is None:
+            raise CommClosedError(f"{op!r} cannot be told to the scheduler at {self.address}: there is no connection")
+        self._peer.notify(op, **fields)
+
     async def ready(self, op: str, timeout: float | None = None) -> None:
         """Wait until the scheduler can be asked, and all that was submitted before is sent.
 
@@ -362,10 +385,27 @@ class SchedulerConnection:
 
     # -- what arrives ----------------------------------------------------------------------------------------
 
+    def read_until(self, done: Callable[[], bool], timeout: float | None) -> None:
+        """Read from the scheduler in this thread, as `Comm.read_until` does."""
+        peer = self._peer
+        if peer is not None:
+            peer.comm.read_until(done, timeout)
+
+    def wake_reader(self) -> None:
+        """Have the thread that is in `read_until` look again whether it is done."""
+        peer = self._peer
+        if peer is not None:
+            peer.comm.wake_reader()
+
     def _on_state(self, peer: Peer, body: memoryview) -> None:
         done = self._table.on_state(body)
-        if done:
+        if not done:
+            return
+        if self._on_loop():
             self._on_done(done)
+        elif self._loop is not None:
+            # Read by a thread that waits: those who watch expect to hear of it on the loop.
+            self._loop.call_soon_threadsafe(self._on_done, done)
 
     def _on_applied(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
         with self._outbox.lock:

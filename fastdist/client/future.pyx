@@ -8,6 +8,8 @@ cimport cython
 
 from fastdist._core.client.futures cimport FutureSlot, FutureTable
 
+import sys
+
 from fastdist._core.keys.canonical import decode_key, encode_key
 
 STATUS_NAMES = ("pending", "finished", "error", "cancelled", "lost")
@@ -37,6 +39,11 @@ cdef class Future(FutureSlot):
 
     # How graphs and keys recognise a future of any library.
     __dask_future__ = True
+
+    @property
+    def __class__(self):
+        """For `isinstance`: once dask has been imported, a Future is also one of its references to tasks."""
+        return task_reference_type() or Future
 
     def __init__(self, key, client=None):
         if client is None:
@@ -152,6 +159,13 @@ cdef class Future(FutureSlot):
     def __fastdist_key__(self):
         return self.key
 
+    def substitute(self, subs, key=None):
+        """What dask puts in place of this future when it renames or fuses tasks: see its `TaskRef`."""
+        from dask._task_spec import TaskRef
+
+        new = TaskRef(self.key).substitute(subs, key)
+        return self if type(new) is TaskRef and new.key == self.key else new
+
     def __dask_tokenize__(self):
         return ("fastdist.Future", self.key)
 
@@ -179,6 +193,21 @@ cdef class Future(FutureSlot):
             f"<tr><th style='text-align: left'>{name}</th><td>{escape(text)}</td></tr>" for name, text in rows
         )
         return f"<table>{cells}</table>"
+
+
+cdef object reference_type = None
+
+
+cdef object task_reference_type():
+    # A class that has both as bases in name only: the layout of a compiled class allows no other base. None: no dask.
+    global reference_type
+    if reference_type is None:
+        module = sys.modules.get("dask._task_spec")
+        base = getattr(module, "TaskRef", None)
+        if base is None:
+            return None
+        reference_type = type("Future", (base,), {"__slots__": (), "__module__": "fastdist.client.future"})
+    return reference_type
 
 
 def find_current_client():

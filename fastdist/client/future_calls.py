@@ -47,7 +47,7 @@ class FutureCalls(Lifecycle):
         seconds = parse_seconds(timeout)
         if self.asynchronous:
             return self._on_my_loop(self._ended_async(future, seconds, what))
-        block_until_done(self._table, [future], seconds)
+        block_until_done(self._table, [future], seconds, connection=self._connection)
         return what(future)
 
     async def _ended_async(self, future: Future, timeout: float | None, what: Callable[[Future], Any]) -> Any:

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from fastdist._core.client.futures import FutureTable
 from fastdist._core.codec.frames import TaskStatus
+from fastdist.client.actor import Actor
 from fastdist.client.containers import SKIPPED
+from fastdist.client.current import _current_client
 from fastdist.client.future import Future
 from fastdist.client.outcomes import Outcomes
 from fastdist.client.waiting import block_until_done, until_done
@@ -59,7 +61,9 @@ class Fetched:
         """
         if self.unpicklable:
             raise self.value if isinstance(self.value, BaseException) else load_failure(self.value)
-        return self.value if self.in_process else results.loads([self.value])
+        if not self.in_process:
+            return results.loads([self.value])
+        return self.value._away() if type(self.value) is Actor else self.value
 
 
 @dataclass
@@ -148,7 +152,9 @@ class Gatherer:
             Whether to ask the workers.
         """
         while True:
-            block_until_done(self._table, futures, timeout, stop_on_failure=not skip)
+            block_until_done(
+                self._table, futures, timeout, stop_on_failure=not skip, connection=self._connection
+            )
             values, fetch, undone = self.collect(futures, skip)
             if undone:
                 continue
@@ -181,15 +187,20 @@ class Gatherer:
         self, values: list[Any], positions: list[int], fetched: Sequence[Fetched | None], skip: bool
     ) -> None:
         # Loaded here, not where it arrived: loading is work, and belongs to whoever wants the result.
-        for position, each in zip(positions, fetched, strict=True):
-            if each is None:
-                continue
-            try:
-                values[position] = each.load()
-            except Exception:
-                if not skip:
-                    raise
-                values[position] = SKIPPED
+        # Futures and actors in results belong to the client that asked.
+        token = _current_client.set(self._table.client)
+        try:
+            for position, each in zip(positions, fetched, strict=True):
+                if each is None:
+                    continue
+                try:
+                    values[position] = each.load()
+                except Exception:
+                    if not skip:
+                        raise
+                    values[position] = SKIPPED
+        finally:
+            _current_client.reset(token)
 
     # -- fetching --------------------------------------------------------------------------------------------
 

@@ -13,28 +13,42 @@ import os
 import uuid
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from importlib import import_module
 from typing import Any
 
 from fastdist import config
 from fastdist._core.client.futures import FutureTable
 from fastdist.client.cluster import ClusterView
 from fastdist.client.connection import SchedulerConnection
-from fastdist.client.current import _current_client, forget_global_client, set_global_client
+from fastdist.client.current import enter_current, forget_global_client, leave_current, set_global_client
 from fastdist.client.future import Future
 from fastdist.client.gathering import Gatherer
 from fastdist.client.notifier import Notifier
 from fastdist.client.options import parse_seconds
 from fastdist.client.outcomes import Outcomes
 from fastdist.client.scattering import Scatterer
-from fastdist.client.starting import find_address, local_cluster_class, refuse_unbuilt, seconds_of
+from fastdist.client.starting import (
+    WorkerHome,
+    find_address,
+    heartbeat_seconds,
+    local_cluster_class,
+    refuse_unbuilt,
+    seconds_of,
+)
 from fastdist.comm.handshake import Role
+from fastdist.context import blocking, current_task
 from fastdist.errors import ClosedClientError
-from fastdist.loop import LoopThread
+from fastdist.loop import BorrowedLoop, LoopThread, check_running_loop, loop_thread_for
+from fastdist.preloading import PreloadManager
 from fastdist.rpc.pool import ConnectionPool
+from fastdist.security import check_security
 
 logger = logging.getLogger("fastdist.client")
 
 no_default: Any = type("NoDefault", (), {"__repr__": lambda self: "<no default>"})()
+
+#: What makes tornado's loops of asyncio's; it lives above this layer.
+IO_LOOPS = "fastdist.compat.loops"
 
 #: Inline results are kept up to this many bytes; what is over it is gathered from the workers.
 INLINE_CACHE_BYTES = 256 << 20
@@ -48,6 +62,7 @@ class Lifecycle:
     """The part of Client that connects, closes, and runs coroutines for callers of either kind."""
 
     _global_number = -1
+    _serves_dask = False
 
     def __init__(
         self,
@@ -71,15 +86,19 @@ class Lifecycle:
     ):
         self.status = "newly-created"
         self._pid = os.getpid()
+        check_security(security, "Client")
         refuse_unbuilt(
-            loop=loop,
-            security=security,
             serializers=serializers,
             deserializers=deserializers,
             extensions=extensions,
         )
+        config.report()
         connect_timeout = config.get("comm.timeouts.connect") if timeout is no_default else timeout
         self._timeout = seconds_of(connect_timeout, "timeout")
+        if address is None and scheduler_file is None:
+            address = config.get("scheduler-address")
+            if address is not None:
+                logger.info("the setting scheduler-address names the scheduler: %s", address)
         if kwargs and (address is not None or scheduler_file is not None):
             raise ValueError(
                 f"arguments of LocalCluster make no sense together with an address: {sorted(kwargs)}"
@@ -91,10 +110,12 @@ class Lifecycle:
         self._cluster_kwargs = kwargs
         self._set_as_default = set_as_default
         self._asynchronous = asynchronous
-        self._direct = direct_to_workers is not False
+        direct = config.get("client.direct-to-workers") if direct_to_workers is None else direct_to_workers
+        self._direct = direct is not False
         self._connection_limit = connection_limit
-        interval = config.get("scheduler.heartbeat") if heartbeat_interval is None else heartbeat_interval
-        self._heartbeat_interval = seconds_of(interval, "heartbeat_interval")
+        self._heartbeat_interval = heartbeat_seconds(heartbeat_interval)
+        name = config.get("client-name") if name is None else name
+        self.preloads = PreloadManager.configured(self, "client", None, None)
         self.id = f"Client-{name}-{uuid.uuid4().hex}" if name else f"Client-{uuid.uuid4().hex}"
         self.name = name
         self.cluster: Any = None
@@ -102,16 +123,18 @@ class Lifecycle:
         self._context_tokens: list[Any] = []
         self._callbacks: concurrent.futures.ThreadPoolExecutor | None = None
         self._loop_thread: LoopThread | None = None
+        self._errands: set[asyncio.Task[None]] = set()
+        self._starting: asyncio.Task[Any] | None = None
         self._make_parts()
         _open_clients.add(self)
         _register_exit()
         if asynchronous:
-            self._loop = asyncio.get_running_loop()
-            self._starting = self._loop.create_task(self._start())
-            # Whoever awaits the client sees the error; nobody has to.
-            self._starting.add_done_callback(lambda task: task.cancelled() or task.exception())
+            self._loop = check_running_loop(loop)
+            self._start_soon()
+        elif isinstance(address, WorkerHome):
+            self._start_for_tasks(address)
         else:
-            self._start_blocking()
+            self._start_blocking(loop)
 
     def _make_parts(self) -> None:
         self._table = FutureTable(Future, INLINE_CACHE_BYTES)
@@ -132,12 +155,37 @@ class Lifecycle:
 
     # -- life ------------------------------------------------------------------------------------------------
 
-    def _start_blocking(self) -> None:
-        self._loop_thread = LoopThread.acquire()
+    def _start_soon(self) -> None:
+        self._starting = self._loop.create_task(self._start())
+        # Whoever awaits the client sees the error; nobody has to.
+        self._starting.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    def _start_for_tasks(self, home: WorkerHome) -> None:
+        self._loop_thread, self._loop = BorrowedLoop(home.loop), home.loop
+        self._submitter.nested = True
+        if self._loop_thread.is_current():
+            self._start_soon()
+        else:
+            self._loop_thread.call(self._start_soon_async)
+
+    async def _start_soon_async(self) -> None:
+        self._start_soon()
+
+    def _wait_until_started(self) -> None:
+        """Block until a client that tasks share is connected; on the loop, where that is not possible, go on."""
+        starting, loop_thread = self._starting, self._loop_thread
+        if starting is None or loop_thread is None or self.asynchronous:
+            return
+        if not starting.done():
+            loop_thread.call(self._started)
+        starting.result()
+
+    def _start_blocking(self, loop: Any = None) -> None:
+        self._loop_thread = loop_thread_for(loop)
         self._loop = self._loop_thread.loop
         try:
             if self._start_arg is None and self._scheduler_file is None:
-                self.cluster = local_cluster_class()(**self._cluster_kwargs)
+                self.cluster = local_cluster_class()(loop=loop, **self._cluster_kwargs)
                 self._owns_cluster = True
             self._loop_thread.run(self._start())
         except BaseException:
@@ -169,6 +217,7 @@ class Lifecycle:
                 await self._close(0)
             raise
         self.status = "running"
+        await self.preloads.start()
         if self._set_as_default:
             set_global_client(self)
         return self
@@ -204,7 +253,10 @@ class Lifecycle:
         if self.status in ("closing", "closed"):
             return
         self.status = "closing"
+        await self.preloads.teardown()
         self._forget()
+        if self._errands:
+            await asyncio.wait(self._errands, timeout=timeout)
         if self._outcomes.default_reason == "unknown":
             self._outcomes.default_reason = "client-closed"
         self._notifier.dispatch(self._table.cancel_all())
@@ -264,25 +316,27 @@ class Lifecycle:
     def __enter__(self) -> Any:
         if self._asynchronous:
             raise TypeError("this client is asynchronous: use 'async with' instead of 'with'")
-        self._context_tokens.append(_current_client.set(self))
+        self._context_tokens.append(enter_current(self))
         return self
 
     def __exit__(self, *exception: object) -> None:
-        _current_client.reset(self._context_tokens.pop())
+        leave_current(self._context_tokens.pop())
         self.close()
 
     async def __aenter__(self) -> Any:
+        assert self._starting is not None
         await self._starting
-        self._context_tokens.append(_current_client.set(self))
+        self._context_tokens.append(enter_current(self))
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        _current_client.reset(self._context_tokens.pop())
+        leave_current(self._context_tokens.pop())
         await self._close(2 * self._timeout)
 
     def __await__(self) -> Any:
         if not self._asynchronous:
             raise TypeError("this client is not asynchronous: make it with asynchronous=True to await it")
+        assert self._starting is not None
         return self._starting.__await__()
 
     def __del__(self) -> None:
@@ -299,9 +353,12 @@ class Lifecycle:
         return self._asynchronous or (self._loop_thread is not None and self._loop_thread.is_current())
 
     @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The event loop that this client lives on."""
-        return self._loop
+    def loop(self) -> Any:
+        """The event loop that this client lives on, with the interface of tornado's IOLoop.
+
+        `client.loop.asyncio_loop` is asyncio's.
+        """
+        return import_module(IO_LOOPS).io_loop(self._loop)
 
     def sync(
         self,
@@ -326,15 +383,33 @@ class Lifecycle:
         self._check_may_block()
         return self._run(func(*args, **kwargs), parse_seconds(callback_timeout))
 
+    def _run_errand(self, func: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+        """Have the client's loop run a coroutine function, without waiting; closing waits for it."""
+
+        def start() -> None:
+            task = self._loop.create_task(self._errand(func, *args))
+            self._errands.add(task)
+            task.add_done_callback(self._errands.discard)
+
+        self._loop.call_soon_threadsafe(start)
+
+    async def _errand(self, func: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+        try:
+            await self._started()
+            await func(*args)
+        except Exception:
+            logger.exception("%s failed", func.__name__.lstrip("_"))
+
     def _run(self, coroutine: Coroutine[Any, Any, Any], timeout: float | None = None) -> Any:
         loop_thread = self._loop_thread
         if loop_thread is None:
             coroutine.close()
             raise ClosedClientError(f"{self!r} is closed: make another Client")
-        return loop_thread.run(coroutine, timeout)
+        with blocking():
+            return loop_thread.run(coroutine, timeout)
 
     async def _started(self) -> None:
-        if self._asynchronous and not self._starting.done():
+        if self._starting is not None and not self._starting.done():
             await asyncio.shield(self._starting)
 
     def _on_my_loop(self, coroutine: Coroutine[Any, Any, Any]) -> Awaitable[Any]:
@@ -343,7 +418,7 @@ class Lifecycle:
         except RuntimeError:
             running = None
         if running is None or running is self._loop:
-            return coroutine
+            return coroutine if current_task.get() is None else _blocking(coroutine)
         return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
 
     def _check_may_block(self) -> None:
@@ -363,6 +438,16 @@ class Lifecycle:
         if self.status in ("closing", "closed"):
             why = self._outcomes.default_message or self._outcomes.default_reason
             raise ClosedClientError(f"{self!r} is closed ({why}): make another Client")
+
+
+async def _blocking(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    with blocking():
+        return await coroutine
+
+
+def open_clients() -> list[Lifecycle]:
+    """The clients of this process that are not closed."""
+    return [client for client in list(_open_clients) if client._pid == os.getpid()]
 
 
 async def _nothing() -> None:

@@ -63,7 +63,7 @@ def parse_workers(workers: Any) -> list[Any] | None:
 def refuse_actors(*values: Any) -> None:
     """Raise NotImplementedError if any of the options that make an actor is set."""
     if any(values):
-        raise NotImplementedError("actor= and actors= are not available yet")
+        raise NotImplementedError("actors= is available for submit and map only")
 
 
 def pack_options(
@@ -73,6 +73,7 @@ def pack_options(
     resources: Mapping[str, float] | None = None,
     retries: int | None = None,
     priority: float = 0,
+    actor: bool = False,
 ) -> bytes | None:
     """The options of a task as a msgpack map, or None if all have their defaults.
 
@@ -108,6 +109,8 @@ def pack_options(
         raise ValueError(f"priority= must be finite, but is {priority!r}")
     if priority:
         options["priority"] = float(priority)
+    if actor:
+        options["actor"] = True
     return msgpack.packb(options) if options else None
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import queue
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastdist._core.client.futures import FutureTable
@@ -14,14 +17,19 @@ from fastdist._core.keys.canonical import encode_key
 from fastdist._core.keys.hash import tokenize
 from fastdist.client.future import Future
 from fastdist.client.options import parse_workers
-from fastdist.errors import MessageError, NondeterministicError
+from fastdist.errors import ClosedClientError, CommClosedError, MessageError, NondeterministicError
 from fastdist.protocol import results
 from fastdist.rpc.pool import ConnectionPool
 
 if TYPE_CHECKING:
     from fastdist.client.connection import SchedulerConnection
 
+logger = logging.getLogger("fastdist.client")
+
 LOCK_PAUSE = 0.001
+#: One message brings about this many bytes, and at most so many values.
+BATCH_BYTES = 64 << 20
+BATCH_PIECES = 10_000
 
 
 def unpack_data(
@@ -61,6 +69,19 @@ def make_name(value: Any, hash: bool) -> str:
     return f"{name}-{uuid.uuid4().hex}"
 
 
+@dataclass
+class Piece:
+    """A value on its way to workers."""
+
+    task_id: int
+    key: bytes
+    payload: Any
+    size: int
+    #: Where it goes; nowhere if it is there already.
+    addresses: list[str]
+    there: bool = False
+
+
 class Scatterer:
     """Places data on workers.
 
@@ -78,9 +99,17 @@ class Scatterer:
         self._pool = pool
 
     async def scatter(
-        self, data: Any, workers: Any, broadcast: bool | int, hash: bool, timeout: float | None
+        self,
+        data: Any,
+        workers: Any,
+        broadcast: bool | int,
+        direct: bool,
+        hash: bool,
+        timeout: float | None,
     ) -> Any:
         """See `Client.scatter`."""
+        if type(broadcast) is not bool and (type(broadcast) is not int or broadcast < 1):
+            raise ValueError(f"broadcast= must be true, false or a number of copies, not {broadcast!r}")
         pairs, rebuild = unpack_data(data, lambda value: make_name(value, hash))
         values = {encode_key(key): value for key, value in pairs}
         futures: dict[bytes, Future] = {}
@@ -93,7 +122,7 @@ class Scatterer:
                 futures[key] = known
         if new:
             await self._place(
-                new, [values[key] for key in new], futures, parse_workers(workers), broadcast, timeout
+                new, [values[key] for key in new], futures, parse_workers(workers), broadcast, direct, timeout
             )
         return rebuild([futures[encode_key(key)] for key, _ in pairs])
 
@@ -104,6 +133,7 @@ class Scatterer:
         futures: dict[bytes, Future],
         workers: list[Any] | None,
         broadcast: bool | int,
+        direct: bool,
         timeout: float | None,
     ) -> None:
         in_process = self._connection.in_process
@@ -127,25 +157,93 @@ class Scatterer:
             first_client_id=first_id,
             workers=workers,
             broadcast=broadcast,
-            timeout=timeout,
+            patience=timeout,
         )
         rows = reply.get("tasks")
         if not isinstance(rows, list | tuple) or len(rows) != len(keys):
             raise MessageError("the reply to 'scatter' does not have one row for each key")
-        by_worker: dict[str, list[tuple[int, bytes, Any]]] = {}
-        for key, payload, (task_id, addresses) in zip(keys, payloads, rows, strict=True):
-            for address in addresses:
-                by_worker.setdefault(address, []).append((task_id, key, payload))
-        await asyncio.gather(*(self._put(address, rows) for address, rows in by_worker.items()))
+        pieces = [
+            Piece(task_id, key, payload, size, list(addresses))
+            for key, payload, size, (task_id, addresses) in zip(keys, payloads, sizes, rows, strict=True)
+        ]
+        await self._send(pieces, direct)
 
-    async def _put(self, address: str, rows: list[tuple[int, bytes, Any]]) -> None:
-        peer = await self._pool.get(address)
-        await peer.call(
-            "put-data",
-            task_ids=[row[0] for row in rows],
-            keys=[row[1] for row in rows],
-            buffers=[row[2] for row in rows],
-        )
+    async def _send(self, pieces: list[Piece], direct: bool) -> None:
+        """Bring the data to the workers; what arrives at none of its workers is lost, and an error."""
+        waiting = [piece for piece in pieces if piece.addresses]
+        try:
+            reason = ""
+            if direct:
+                reason = await self._put_directly(waiting)
+                waiting = [piece for piece in waiting if not piece.there]
+            if waiting:
+                reason = await self._put_through_scheduler(waiting)
+            waiting = [piece for piece in waiting if not piece.there]
+            if waiting:
+                raise CommClosedError(f"{len(waiting)} values could not be put on any worker: {reason}")
+        except BaseException as error:
+            # Tasks that need the data would wait for ever.
+            lost = [piece.task_id for piece in pieces if piece.addresses and not piece.there]
+            with contextlib.suppress(CommClosedError, ClosedClientError):
+                await self._connection.call(
+                    "scatter-failed", task_ids=lost, reason=f"{type(error).__name__}: {error}"
+                )
+            raise
+
+    async def _put_directly(self, pieces: list[Piece]) -> str:
+        """Put data on workers; why some of it could not be."""
+        by_worker: dict[str, list[Piece]] = {}
+        for piece in pieces:
+            for address in piece.addresses:
+                by_worker.setdefault(address, []).append(piece)
+        reasons = await asyncio.gather(*(self._put(address, group) for address, group in by_worker.items()))
+        return next((reason for reason in reasons if reason), "")
+
+    async def _put(self, address: str, pieces: list[Piece]) -> str:
+        for batch in batches(pieces):
+            try:
+                peer = await self._pool.get(address)
+                await peer.call(
+                    "put-data",
+                    task_ids=[piece.task_id for piece in batch],
+                    keys=[piece.key for piece in batch],
+                    buffers=[piece.payload for piece in batch],
+                )
+            except (OSError, TimeoutError) as error:
+                logger.debug("data could not be put on the worker at %s: %s", address, error)
+                return str(error)
+            for piece in batch:
+                piece.there = True
+        return ""
+
+    async def _put_through_scheduler(self, pieces: list[Piece]) -> str:
+        reason = ""
+        for batch in batches(pieces):
+            reply = await self._connection.call(
+                "put",
+                task_ids=[piece.task_id for piece in batch],
+                keys=[piece.key for piece in batch],
+                addresses=[piece.addresses for piece in batch],
+                buffers=[piece.payload for piece in batch],
+            )
+            reason = reply.get("reason") or reason
+            for piece, lost in zip(batch, reply["lost"], strict=True):
+                piece.there = not lost
+        return reason
+
+
+def batches(pieces: list[Piece]) -> Iterator[list[Piece]]:
+    """Cut what is sent into messages of bounded size."""
+    batch: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        if batch and (size + piece.size > BATCH_BYTES or len(batch) == BATCH_PIECES):
+            yield batch
+            batch, size = [], 0
+        batch.append(piece)
+        size += piece.size
+    if batch:
+        yield batch
 
 
 def size_of(value: Any) -> int:

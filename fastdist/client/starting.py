@@ -8,9 +8,11 @@ import importlib
 import json
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastdist import config
 from fastdist.client.options import parse_seconds
 from fastdist.comm.token import Token, find_token
 
@@ -18,6 +20,16 @@ FILE_PAUSE = 0.01
 
 #: What a client without an address starts; it lives above this layer.
 LOCAL_CLUSTER = "fastdist.deploy.local:LocalCluster"
+
+
+@dataclass(frozen=True)
+class WorkerHome:
+    """Whom the client of a worker connects to, on which loop, and with what."""
+
+    scheduler_address: str
+    loop: asyncio.AbstractEventLoop
+    token: Token | None
+    insecure: bool
 
 
 def local_cluster_class() -> Any:
@@ -32,6 +44,15 @@ def seconds_of(value: Any, what: str) -> float:
     if seconds is None:
         raise ValueError(f"{what}=None has no meaning here; give seconds, or leave it out")
     return seconds
+
+
+def heartbeat_seconds(value: Any) -> float:
+    """The interval of heartbeats: a number counts milliseconds; the setting `client.heartbeat` if there is none."""
+    if value is None:
+        return float(config.get("client.heartbeat"))
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = f"{value} ms"
+    return seconds_of(value, "heartbeat_interval")
 
 
 def refuse_unbuilt(**options: Any) -> None:
@@ -57,6 +78,8 @@ async def find_address(
     """
     if start is None and scheduler_file is not None:
         start = await read_scheduler_file(Path(scheduler_file), timeout)
+    if isinstance(start, WorkerHome):
+        return start.scheduler_address, start.token, None
     if isinstance(start, str):
         if "://" not in start:
             start = f"tcp://{start}"

@@ -11,15 +11,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sized
 from typing import Any
 
 from fastdist import config
-from fastdist._core.client.batch import INLINE, NO_OPTIONS, WANTED, TaskBatch
+from fastdist._core.client.batch import TaskBatch
 from fastdist._core.client.futures import FutureTable
 from fastdist._core.keys.canonical import decode_key, encode_key
 from fastdist._core.keys.hash import KeyMaker, function_name
 from fastdist.client.future import Future
-from fastdist.client.graph import FlatGraph, Input
 from fastdist.client.options import unique
 from fastdist.protocol.arguments import pickle_arguments
-from fastdist.protocol.functions import FunctionCache
+from fastdist.protocol.functions import FunctionCache, SerializedFunction
 
 #: Functions that the scheduler keeps for one client; beyond it the least recently used is dropped.
 SENT_FUNCTIONS = 2_000
@@ -141,6 +140,8 @@ class Submitter:
         self.table = table
         self.lock = threading.RLock()
         self.sent_functions = SentFunctions()
+        #: Whether tasks submit with it: then the newest submission goes first.
+        self.nested = False
         self._send = send
         self._make_room = make_room
         self._release_now = release_now
@@ -151,7 +152,7 @@ class Submitter:
 
     def new_batch(self, fifo_timeout: float) -> TaskBatch:
         """A batch for one submission; whoever makes it must `finish` or `abort` it."""
-        return TaskBatch(
+        batch = TaskBatch(
             self.table,
             self._send,
             self.lock,
@@ -162,11 +163,17 @@ class Submitter:
             max(0, int(fifo_timeout * 1e6)),
             limit=self._frame_limit,
         )
+        batch.nested = self.nested
+        return batch
 
     def add_function(self, batch: TaskBatch, function: Callable[..., Any]) -> int:
         """Make a function known to a batch, pickled if need be; its number."""
-        serialized = self._functions.serialize_function(function)
+        serialized = self.serialize_function(function)
         return batch.add_function(serialized.hash, serialized.payload)
+
+    def serialize_function(self, function: Callable[..., Any]) -> SerializedFunction:
+        """The bytes of a function; those of an importable one are remembered."""
+        return self._functions.serialize_function(function)
 
     def submit(
         self,
@@ -258,41 +265,6 @@ class Submitter:
         """Let go of what nobody holds any more, so that its keys can name other tasks."""
         if self._release_now is not None and self.table.n_released:
             self._release_now()
-
-    def submit_graph(self, graph: FlatGraph, *, options: bytes | None, fifo_timeout: float) -> list[Future]:
-        """The tasks of a graph; the futures of its outputs, in their order."""
-        externals = [graph.futures.get(key) or self.reference(encode_key(key)) for key in graph.externals]
-        n = len(graph)
-        wanted = set(graph.outputs)
-        futures: dict[int, Future] = {n + i: future for i, future in enumerate(externals)}
-        ids = [0] * n + [future.id for future in externals]
-        numbers: dict[int, int] = {}
-        batch = self.new_batch(fifo_timeout)
-        try:
-            option = NO_OPTIONS if options is None else batch.add_options(options)
-            for row in range(n):
-                function = graph.functions[row]
-                number = numbers.get(id(function))
-                if number is None:
-                    number = numbers[id(function)] = self.add_function(batch, function)
-                ids[row] = batch.add_row(
-                    graph.key_bytes[row],
-                    number,
-                    graph.args[row],
-                    graph.kwargs[row],
-                    Input,
-                    [ids[each] for each in graph.dependencies[row]],
-                    option,
-                    WANTED | INLINE if row in wanted else 0,
-                    n - row,
-                )
-                if row in wanted:
-                    futures[row] = batch.future(ids[row])
-            batch.finish()
-        except BaseException:
-            batch.abort()
-            raise
-        return [futures[number] for number in graph.outputs]
 
     def _map_batch(
         self,

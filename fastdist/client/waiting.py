@@ -12,40 +12,62 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastdist._core.client.futures import FutureTable, Waiter
+from fastdist.client.actor import find_calls, split_calls
 from fastdist.client.containers import find_futures
+from fastdist.client.current import default_client
 from fastdist.client.future import Future
 from fastdist.client.options import parse_seconds
+from fastdist.context import blocking
 from fastdist.errors import CancelledFuturesGroup, FuturesCancelledError
+from fastdist.loop import asyncio_loop_of
 
 if TYPE_CHECKING:
     from fastdist.client.client import Client
+    from fastdist.client.connection import SchedulerConnection
 
 
 class DoneAndNotDoneFutures(NamedTuple):
     """What `wait` returns."""
 
-    done: set[Future]
-    not_done: set[Future]
+    done: set[Any]
+    not_done: set[Any]
 
 
 def block_until_done(
-    table: FutureTable, futures: Sequence[Future], timeout: float | None = None, stop_on_failure: bool = False
+    table: FutureTable,
+    futures: Sequence[Future],
+    timeout: float | None = None,
+    stop_on_failure: bool = False,
+    *,
+    connection: SchedulerConnection,
 ) -> None:
     """Block this thread until all futures are done, or one failed if that is enough. Ctrl-C ends the wait.
+
+    As long as no other thread does, this one reads from the connection itself: that saves a change of threads.
 
     Raises
     ------
     TimeoutError
         If that takes longer than `timeout` seconds.
     """
-    # A raw lock has the shortest way from the loop's thread to this one.
+    # A raw lock has the shortest way from one thread to another.
     lock = _thread.allocate_lock()
     lock.acquire()
-    waiter = Waiter(table, futures, lock.release, stop_on_failure)
+
+    def notify() -> None:
+        lock.release()
+        connection.wake_reader()
+
+    waiter = Waiter(table, futures, notify, stop_on_failure)
     if waiter.start():
         return
+    deadline = None if timeout is None else time.monotonic() + timeout
     try:
-        if not lock.acquire(True, -1 if timeout is None else min(max(timeout, 0), _thread.TIMEOUT_MAX)):
+        with blocking():
+            connection.read_until(lambda: not lock.locked(), timeout)
+            left = -1 if deadline is None else min(max(deadline - time.monotonic(), 0), _thread.TIMEOUT_MAX)
+            came = lock.acquire(True, left)
+        if not came:
             raise timed_out(futures, timeout)
     finally:
         waiter.stop()
@@ -57,11 +79,12 @@ async def until_done(
     """`block_until_done` for coroutines."""
     loop = asyncio.get_running_loop()
     finished = loop.create_future()
-    waiter = Waiter(table, futures, lambda: loop.call_soon_threadsafe(_settle, finished), stop_on_failure)
+    waiter = Waiter(table, futures, lambda: loop.call_soon_threadsafe(settle, finished), stop_on_failure)
     if waiter.start():
         return
     try:
-        await asyncio.wait_for(finished, timeout)
+        with blocking():
+            await asyncio.wait_for(finished, timeout)
     except (asyncio.TimeoutError, TimeoutError):
         raise timed_out(futures, timeout) from None
     finally:
@@ -80,18 +103,20 @@ async def until_first_done(client: Client, futures: Sequence[Future], timeout: f
     finished = loop.create_future()
 
     def on_done(ids: list[int]) -> None:
-        loop.call_soon_threadsafe(_settle, finished)
+        loop.call_soon_threadsafe(settle, finished)
 
     client._notifier.watch(futures, on_done)
     try:
-        await asyncio.wait_for(finished, timeout)
+        with blocking():
+            await asyncio.wait_for(finished, timeout)
     except (asyncio.TimeoutError, TimeoutError):
         raise timed_out(futures, timeout) from None
     finally:
         client._notifier.unwatch(futures, on_done)
 
 
-def _settle(finished: asyncio.Future[None]) -> None:
+def settle(finished: asyncio.Future[None]) -> None:
+    """End a wait, unless it has ended."""
     if not finished.done():
         finished.set_result(None)
 
@@ -112,7 +137,7 @@ def wait(fs: Any, timeout: float | str | None = None, return_when: str = "ALL_CO
     Parameters
     ----------
     fs : Future or collection
-        Futures, at any depth of lists, tuples, sets and dicts.
+        Futures, at any depth of lists, tuples, sets and dicts, and what methods of actors give.
     timeout : number or str, optional
         Seconds, or a text such as "2s".
     return_when : str
@@ -140,16 +165,19 @@ def wait(fs: Any, timeout: float | str | None = None, return_when: str = "ALL_CO
         )
     seconds = parse_seconds(timeout)
     futures = find_futures(fs)
-    if not futures:
-        raise ValueError("there is no future to wait for")
-    client = futures[0]._client()
+    client = futures[0]._client() if futures else default_client()
+    calls = find_calls(fs)
+    if calls:
+        from fastdist.client.actor_waiting import wait_with_calls
+
+        return client.sync(wait_with_calls, client, futures, calls, seconds, return_when)
     return client.sync(_wait, client, futures, seconds, return_when)
 
 
 async def _wait(client: Client, futures: list[Future], timeout: float | None, return_when: str) -> Any:
     if return_when == "ALL_COMPLETED":
         await until_done(client._table, futures, timeout)
-    elif not any(future.done() for future in futures):
+    elif futures and not any(future.done() for future in futures):
         await until_first_done(client, futures, timeout)
     done = {future for future in futures if future.done()}
     raise_if_cancelled(client, done)
@@ -176,6 +204,8 @@ class as_completed:
     ----------
     futures : iterable of Future
         What to wait for; more can be added on the way. A future that is given twice comes twice.
+    loop : tornado IOLoop or asyncio event loop, optional
+        The loop that the clients of the futures live on: those of others are refused. Needed for nothing.
     with_results : bool
         Give pairs of future and result.
     raise_errors : bool
@@ -199,11 +229,12 @@ class as_completed:
         *,
         timeout: float | str | None = None,
     ):
-        if loop is not None:
-            raise NotImplementedError("loop= is not available: futures know the loop of their client")
+        #: The event loop that the clients of all futures have to live on; None for any.
+        self.loop = loop
+        self._only_loop = None if loop is None else asyncio_loop_of(loop)
         self.with_results = with_results
         self.raise_errors = raise_errors
-        self.futures: dict[Future, int] = defaultdict(int)
+        self.futures: dict[Any, int] = defaultdict(int)
         self.lock = threading.Lock()
         self._changed = threading.Condition(self.lock)
         self._ready: list[Future] = []
@@ -232,10 +263,16 @@ class as_completed:
             If one of them is no Future.
         """
         added: dict[Client, list[Future]] = {}
-        futures = list(futures)
+        calls, futures = split_calls(futures)
         for future in futures:
             if type(future) is not Future:
                 raise TypeError(f"as_completed takes futures, not {type(future).__name__}")
+            if self._only_loop is not None and future._client()._loop is not self._only_loop:
+                raise ValueError(f"the client of {future!r} does not live on the event loop given as loop=")
+        for call in calls:
+            with self.lock:
+                self.futures[call] += 1
+            call.add_done_callback(self._on_call_done)
         with self.lock:
             for future in futures:
                 self.futures[future] += 1
@@ -246,15 +283,26 @@ class as_completed:
             sink = self._sinks.setdefault(client, functools.partial(self._on_done, client))
             client._notifier.watch(watched, sink)
 
+    def _on_call_done(self, call: Any) -> None:
+        with self._changed:
+            if call not in self.futures:  # forgotten by `clear`
+                return
+            self._ready.append(call)
+        self._tell()
+
     def _on_done(self, client: Client, ids: list[int]) -> None:
         with self._changed:
             waiting = self._by_id.get(client, {})
             for id in ids:
                 self._ready += waiting.pop(id, ())
+        self._tell()
+
+    def _tell(self) -> None:
+        with self._changed:
             self._changed.notify_all()
             wakers, self._wakers = self._wakers, set()
         for loop, finished in wakers:
-            loop.call_soon_threadsafe(_settle, finished)
+            loop.call_soon_threadsafe(settle, finished)
 
     # -- looking ---------------------------------------------------------------------------------------------
 
@@ -312,14 +360,17 @@ class as_completed:
         return self
 
     def _next_future(self) -> Future:
-        with self._changed:
-            while True:
+        while True:
+            with self._changed:
                 future = self._take()
                 if future is not None:
                     return future
                 if not self.futures:
                     raise StopIteration
-                self._changed.wait(self._remaining())
+            # Not while the lock is held: taking the slot again may last.
+            with blocking(), self._changed:
+                if self.futures and not self.has_ready():
+                    self._changed.wait(self._remaining())
 
     def __next__(self) -> Any:
         future = self._next_future()
@@ -340,7 +391,8 @@ class as_completed:
             if future is not None:
                 return await self._with_result_async(future) if self.with_results else future
             try:
-                await asyncio.wait_for(finished, self._remaining())
+                with blocking():
+                    await asyncio.wait_for(finished, self._remaining())
             except (asyncio.TimeoutError, TimeoutError):
                 self._remaining()
 

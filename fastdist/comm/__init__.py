@@ -3,6 +3,7 @@
 May import: fastdist.errors, fastdist.config.
 """
 
+from fastdist.aliases import names_of
 from fastdist.comm.addresses import Address, parse_address, unparse_address
 from fastdist.comm.core import CONTROL, Comm, Limits, Listener, connect, counters, listen
 from fastdist.comm.handshake import Role
@@ -23,3 +24,6 @@ __all__ = [
     "parse_address",
     "unparse_address",
 ]
+
+# What libraries look for here is at home elsewhere.
+__getattr__ = names_of(__name__)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -148,6 +149,16 @@ class Comm(ABC):
     def queued_bytes(self) -> int:
         """How many bytes wait for the other side to read."""
 
+    def detach(self) -> socket.socket:
+        """Give away the authenticated socket, non-blocking, instead of starting; the comm is of no use afterwards.
+
+        Raises
+        ------
+        RuntimeError
+            If it was started, or has no socket.
+        """
+        raise RuntimeError(f"{self!r} has no socket to give away")
+
     @abstractmethod
     def start(self, on_frame: OnFrame, on_control: OnControl, on_close: OnClose) -> None:
         """Begin to deliver, in the thread of the running event loop; nothing is read before.
@@ -201,6 +212,28 @@ class Comm(ABC):
         CommClosedError, FrameError
             As for `send`.
         """
+
+    def read_until(self, done: Callable[[], bool], timeout: float | None) -> None:  # noqa: B027
+        """Receive in the calling thread, in place of the event loop's, until `done()`.
+
+        A thread that waits for a message gets it sooner if it takes it from the system itself. It returns earlier
+        where that is not possible, is done by another thread already, or the connection closes: then wait for
+        whatever `done` looks at. `on_frame` is called in the calling thread, everything else as ever.
+
+        Parameters
+        ----------
+        done : callable
+            Asked before each look at the system.
+        timeout : float, optional
+            Seconds.
+        """
+
+    def reader_descriptor(self) -> int:
+        """An eventfd; a write to it does what `wake_reader` does, from code without Python. -1 if there is none."""
+        return -1
+
+    def wake_reader(self) -> None:  # noqa: B027
+        """Have the thread that is in `read_until` ask `done()` again."""
 
     @abstractmethod
     async def drained(self) -> None:
@@ -310,6 +343,7 @@ async def connect(
         If the two sides do not hold the same token.
     """
     parsed = parse_address(address)
+    _check_encryption(parsed)
     if timeout is None:
         timeout = config.get("comm.timeouts.connect")
     failures: list[OSError] = []
@@ -323,6 +357,13 @@ async def connect(
         detail = f" (last attempt: {last})" if last else ""
         raise TimeoutError(f"timed out connecting to {address} after {timeout:g} s{detail}") from (
             last or error
+        )
+
+
+def _check_encryption(address: Address) -> None:
+    if address.scheme not in ("inproc", "tls") and config.get("comm.require-encryption"):
+        raise RuntimeError(
+            f"encryption is required by the setting comm.require-encryption: refusing to use {str(address)!r}"
         )
 
 
@@ -403,6 +444,7 @@ async def listen(
         If the address cannot be bound; the text names it.
     """
     parsed = parse_address(address, default_port=0)
+    _check_encryption(parsed)
     options = ListenOptions(
         token,
         insecure,

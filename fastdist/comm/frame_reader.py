@@ -79,7 +79,7 @@ class FrameReader:
 
     def target(self) -> memoryview:
         """Where the next received bytes belong; never empty."""
-        return self._view[self._end :]
+        return self._view[self._end :] if self._end else self._view
 
     def advance(self, received: int) -> None:
         """Take note of `received` bytes in `target()` and hand over each whole frame.
@@ -90,6 +90,13 @@ class FrameReader:
             If the stream is malformed or over a limit; and whatever the callbacks raise. The stream is then
             of no further use.
         """
+        if not self._end and received >= HEADER_BYTES and self._view is self._reused:
+            # Almost always just one short frame has come.
+            kind, reserved, length = HEADER.unpack_from(self._view)
+            if kind > CONTROL and not reserved and length == received - HEADER_BYTES and not self.stopped:
+                with self._view[HEADER_BYTES:received] as whole:
+                    self._on_frame(kind, whole)
+                return
         self._end += received
         needed = HEADER_BYTES
         while self._end - self._start >= HEADER_BYTES and not self.stopped:

@@ -52,6 +52,7 @@ class Role(enum.IntEnum):
     ADMIN = 4
     NANNY = 5
     SCHEDULER = 6
+    BEAT = 7
 
 
 class Code(enum.IntEnum):

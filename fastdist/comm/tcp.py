@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from fastdist.comm.addresses import unparse_address
@@ -32,10 +33,14 @@ from fastdist.comm.core import (
 )
 from fastdist.comm.frame_reader import HEADER, HEADER_BYTES, FrameReader
 from fastdist.comm.handshake import HandshakeResult
+from fastdist.comm.lent_reader import AVAILABLE, LentReader
 from fastdist.errors import CommClosedError, FrameError
+from fastdist.loop import QuickLoop
 
 # Linux refuses more than 1024 pieces in one system call.
 _MAX_PIECES = 1000
+# Up to here a copy is cheaper than another piece.
+_SHORT = 64 * 1024
 # What one callback of the loop may move, so that one busy connection does not starve the others.
 _BUDGET = 4 * MIB
 _KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 10}
@@ -52,8 +57,8 @@ def tune_socket(sock: socket.socket, limits: Limits) -> None:
 
 
 def address_of(name: tuple[Any, ...]) -> str:
-    """The address for what `getsockname` or `getpeername` gave."""
-    return unparse_address("tcp", str(name[0]), int(name[1]))
+    """The address for what `getsockname` or `getpeername` gave; of IPv4 in IPv6, that of IPv4."""
+    return unparse_address("tcp", str(name[0]).removeprefix("::ffff:"), int(name[1]))
 
 
 class TcpComm(Comm):
@@ -86,9 +91,15 @@ class TcpComm(Comm):
         self._lock = threading.RLock()
         self._queue: deque[BytesLike] = deque()
         self._queued = 0
+        self._sending = False
+        self._short = min(_SHORT, limits.max_frame_bytes)
         self._open = True
         self._finished = False
         self._reader: FrameReader | None = None
+        # Whoever reads has the turn: the event loop, or a thread that waits for a message.
+        self._turn = threading.Lock()
+        self._lent: LentReader | None = None
+        self._can_lend = AVAILABLE and isinstance(loop, QuickLoop) and loop.selector.can_pause
         self._on_close: OnClose | None = None
         self._reason: Exception | None = None
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
@@ -108,15 +119,57 @@ class TcpComm(Comm):
         if self._finished:
             self._loop.call_soon(on_close, self._reason)
             return
-        self._reader = FrameReader(self.limits, on_frame, on_control)
+        self._on_control = on_control
+        self._reader = FrameReader(self.limits, on_frame, self._take_control)
         self._loop.add_reader(self._descriptor, self._on_readable)
+
+    def detach(self) -> socket.socket:
+        if self._on_close is not None or self._finished:
+            raise RuntimeError(f"{self!r} was started or closed before")
+        self._open, self._finished = False, True
+        return self._sock
 
     # ---- sending -------------------------------------------------------------------------------------------
 
     def send(self, kind: int, *parts: BytesLike) -> None:
         if kind == CONTROL:
             raise FrameError("control messages are sent by send_control")
-        self._send(kind, [byte_view(part) for part in parts])
+        if len(parts) == 1 and len(parts[0]) < self._short and type(parts[0]) is bytes:
+            self._send_short(HEADER.pack(kind, 0, len(parts[0])) + parts[0])
+        else:
+            self._send(kind, [byte_view(part) for part in parts])
+
+    def _send_short(self, frame: bytes) -> None:
+        """Send a frame with as little ado as possible, if nothing is before it."""
+        arm = False
+        with self._lock:
+            if not self._open or self._queue or self._sending:
+                return self._send_pieces([frame], len(frame))
+            # What a finalizer or a signal handler sends in here must not get into the middle of this frame.
+            self._sending = True
+            failure = None
+            try:
+                try:
+                    sent = self._sock.send(frame)
+                except (BlockingIOError, InterruptedError):
+                    sent = 0
+                if sent < len(frame):
+                    self._queue.appendleft(memoryview(frame)[sent:])
+                    self._queued += len(frame) - sent
+            except OSError as error:
+                failure = self._broken(error)
+                self._open = False
+            except BaseException:
+                self._give_up_interrupted()
+                raise
+            finally:
+                self._sending = False
+            arm = bool(self._queue)
+        if failure is not None:
+            self._finish_soon(failure)
+            raise failure
+        if arm:
+            self._in_loop(self._arm_writer)
 
     def send_control(self, message: dict[str, Any], buffers: Iterable[Any] = ()) -> None:
         self._send(CONTROL, encode_control(message, buffers, self.limits))
@@ -127,12 +180,14 @@ class TcpComm(Comm):
         if wrong:
             raise FrameError(wrong)
         pieces = [HEADER.pack(kind, 0, length), *[part for part in parts if len(part)]]
-        size = length + HEADER_BYTES
+        self._send_pieces(pieces, length + HEADER_BYTES)
+
+    def _send_pieces(self, pieces: list[BytesLike], size: int) -> None:
         failure: Exception | None = None
         with self._lock:
             if not self._open:
                 raise self.closed_error()
-            idle = not self._queue
+            idle = not self._queue and not self._sending
             if not idle and self._queued + size > self.limits.max_queued_bytes:
                 failure = slow_peer_error(self.peer_address, self._queued, self.limits)
             else:
@@ -165,11 +220,14 @@ class TcpComm(Comm):
                 return self._broken(error)
             self._drop_sent(sent)
         except BaseException:
-            # Ctrl-C in here: how much of a frame went out is not known, so nothing may follow it.
-            self._open = False
-            self._finish_soon(CommClosedError(f"a send to {self.peer_address} was interrupted in the middle"))
+            self._give_up_interrupted()
             raise
         return None
+
+    def _give_up_interrupted(self) -> None:
+        """Ctrl-C in a send: how much of a frame went out is not known, so nothing may follow it."""
+        self._open = False
+        self._finish_soon(CommClosedError(f"a send to {self.peer_address} was interrupted in the middle"))
 
     def _drop_sent(self, sent: int) -> None:
         queue = self._queue
@@ -183,8 +241,9 @@ class TcpComm(Comm):
             queue.popleft()
 
     def _arm_writer(self) -> None:
-        if self._queue and not self._finished:
-            self._loop.add_writer(self._descriptor, self._on_writable)
+        with self._lock:
+            if self._queue and not self._finished:
+                self._loop.add_writer(self._descriptor, self._on_writable)
 
     def _on_writable(self) -> None:
         failure: Exception | None = None
@@ -227,6 +286,17 @@ class TcpComm(Comm):
     # ---- reading -------------------------------------------------------------------------------------------
 
     def _on_readable(self) -> None:
+        if not self._turn.acquire(False):
+            return self._stand_back()
+        try:
+            self._receive()
+        finally:
+            self._turn.release()
+        if self._finished:
+            self._release_lent()
+
+    def _receive(self) -> bool:
+        """Take what has come, and hand it over, in the thread that has the turn; False if that was the last."""
         reader = self._reader
         assert reader is not None
         budget = _BUDGET
@@ -235,27 +305,115 @@ class TcpComm(Comm):
             try:
                 received = self._sock.recv_into(target)
             except (BlockingIOError, InterruptedError):
-                return
+                return True
             except OSError as error:
-                return self._finish(self._broken(error))
+                return self._end(self._broken(error))
             if not received:
                 where = " in the middle of a frame" if reader.pending else ""
-                return self._finish(CommClosedError(f"{self.peer_address} closed the connection{where}"))
+                return self._end(CommClosedError(f"{self.peer_address} closed the connection{where}"))
             try:
                 reader.advance(received)
-            except FrameError as error:
-                counters["malformed-frame"] += 1
-                logger.warning("closing the connection to %s: %s", self.peer_address, error)
-                return self._finish(error)
             except Exception as error:
-                counters["failed-delivery"] += 1
-                logger.exception(
-                    "closing the connection to %s: a frame could not be handled", self.peer_address
-                )
-                return self._finish(error)
+                return self._fail_delivery(error)
             if received < len(target):
-                return
+                return True
             budget -= received
+        return not self._finished
+
+    def _end(self, reason: Exception) -> bool:
+        self._finish_soon(reason)
+        return False
+
+    def _fail_delivery(self, error: Exception) -> bool:
+        if isinstance(error, FrameError):
+            counters["malformed-frame"] += 1
+            logger.warning("closing the connection to %s: %s", self.peer_address, error)
+        else:
+            counters["failed-delivery"] += 1
+            logger.error(
+                "closing the connection to %s: a frame could not be handled", self.peer_address, exc_info=error
+            )
+        return self._end(error)
+
+    def _take_control(self, message: dict[str, Any], buffers: list[Any]) -> None:
+        if threading.get_ident() == self._loop_thread:
+            self._on_control(message, buffers)
+        else:
+            self._in_loop(self._deliver_control, message, buffers)
+
+    def _deliver_control(self, message: dict[str, Any], buffers: list[Any]) -> None:
+        if not self._finished:
+            try:
+                self._on_control(message, buffers)
+            except Exception as error:
+                self._fail_delivery(error)
+
+    # ---- reading in another thread -------------------------------------------------------------------------
+
+    def read_until(self, done: Callable[[], bool], timeout: float | None) -> None:
+        if not self._can_lend or self._finished or not self._turn.acquire(False):
+            return
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            if self.reader_descriptor() < 0:
+                return
+            lent = self._lent
+            assert lent is not None
+            lent.enter()
+            self._watch(False)
+            while not done() and not self._finished:
+                left = None if deadline is None else deadline - time.monotonic()
+                if not lent.wait(left) or not self._receive_lent():
+                    return
+        finally:
+            if self._lent is not None:
+                self._lent.leave()
+            self._turn.release()
+            self._watch(True)
+
+    def _receive_lent(self) -> bool:
+        try:
+            return self._receive()
+        except BaseException:
+            # What came may be half applied: as after any broken connection, the owner has to open another.
+            self._give_up_interrupted()
+            raise
+
+    def reader_descriptor(self) -> int:
+        if self._lent is None and self._can_lend:
+            with self._lock:
+                if self._lent is None and not self._finished:
+                    self._lent = LentReader(self._descriptor)
+        return -1 if self._lent is None else self._lent.wake_descriptor
+
+    def wake_reader(self) -> None:
+        with self._lock:
+            if self._lent is not None:
+                self._lent.wake()
+
+    def _watch(self, reading: bool) -> None:
+        """Have the event loop look for what comes, or not."""
+        loop = self._loop
+        with self._lock:
+            if self._finished:
+                self._release_lent()
+            elif isinstance(loop, QuickLoop):
+                if reading:
+                    loop.selector.resume_reading(self._descriptor)
+                else:
+                    loop.selector.pause_reading(self._descriptor)
+
+    def _stand_back(self) -> None:
+        """(On the loop) Another thread reads, and the loop was told in vain not to look (a writer was added)."""
+        self._watch(False)
+        if not self._turn.locked():
+            self._watch(True)
+
+    def _release_lent(self) -> None:
+        if self._lent is not None and self._turn.acquire(False):
+            self._lent.close()
+            self._lent = None
+            self._turn.release()
 
     # ---- closing -------------------------------------------------------------------------------------------
 
@@ -308,6 +466,8 @@ class TcpComm(Comm):
             self._loop.remove_writer(self._descriptor)
         self._release_socket()
         self._wake()
+        self.wake_reader()
+        self._release_lent()
         if self._reader is not None:
             self._reader.stopped = True
         if self._on_close is not None and not self._loop.is_closed():

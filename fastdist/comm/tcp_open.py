@@ -11,6 +11,7 @@ import functools
 import logging
 import os
 import socket
+from typing import Any
 
 from fastdist.comm.addresses import Address, bracketed, contact_host, unparse_address
 from fastdist.comm.core import Limits, Listener, ListenOptions, counters, logger
@@ -244,17 +245,14 @@ async def listen_tcp(parsed: Address, options: ListenOptions) -> TcpListener:
     """Bind the first free port asked for and take connections."""
     ServerHandshake(options.token, epoch=options.epoch, insecure=options.insecure)
     loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(parsed.host or "0.0.0.0", None, type=socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        raise OSError(f"cannot listen on {parsed}: the host is unknown ({error.strerror})") from error
-    found.sort(key=lambda entry: entry[0] != socket.AF_INET)
-    family, _, _, _, target = found[0]
+    family, target = await _place_to_bind(loop, parsed)
     for port in parsed.ports:
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(bool(parsed.host)))
             sock.bind((target[0], port, *target[2:]))
             sock.listen(options.limits.backlog)
             return TcpListener(sock, loop, options)
@@ -265,3 +263,32 @@ async def listen_tcp(parsed: Address, options: ListenOptions) -> TcpListener:
             where = f"tcp://{bracketed(parsed.host or '0.0.0.0')}:{port}"
             raise OSError(error.errno, f"cannot listen on {where}: {error.strerror}") from error
     raise ValueError(f"{parsed} names no port")
+
+
+async def _place_to_bind(
+    loop: asyncio.AbstractEventLoop, parsed: Address
+) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
+    """Family and address; without a host, all interfaces by IPv4 and, where the machine has it, by IPv6."""
+    if not parsed.host and _has_both_families():
+        return socket.AF_INET6, ("::", 0)
+    try:
+        found = await loop.getaddrinfo(parsed.host or "0.0.0.0", None, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise OSError(f"cannot listen on {parsed}: the host is unknown ({error.strerror})") from error
+    found.sort(key=lambda entry: entry[0] != socket.AF_INET)
+    family, _, _, _, target = found[0]
+    return family, target
+
+
+@functools.lru_cache(maxsize=1)
+def _has_both_families() -> bool:
+    """Whether one socket can serve IPv4 and IPv6 here; a machine may have IPv6 switched off."""
+    if not socket.has_dualstack_ipv6():
+        return False
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            probe.bind(("::", 0))
+    except OSError:
+        return False
+    return True

@@ -18,7 +18,11 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastdist.comm.token import Token
-from fastdist.loop import LoopThread
+from fastdist.compat.loops import io_loop
+from fastdist.config import parse_timedelta
+from fastdist.deploy.information import Information
+from fastdist.deploy.link import SchedulerLink
+from fastdist.loop import LoopThread, check_running_loop, loop_thread_for
 from fastdist.status import Status
 
 if TYPE_CHECKING:
@@ -34,25 +38,47 @@ CLOSE_TIMEOUT = 10.0
 _open_clusters: weakref.WeakSet[Cluster] = weakref.WeakSet()
 
 
-class Cluster:
+class Cluster(Information):
     """A scheduler and its workers, used from plain code or from coroutines.
 
-    Subclasses implement `_start`, `_close`, `_abandon` and `_scale`, all of which run on the cluster's event
+    Subclasses implement `_start`, `_close` and `_abandon`, all of which run on the cluster's event
     loop except `_abandon`.
 
     Parameters
     ----------
     asynchronous:
         Whether the cluster lives on the running event loop and its methods are awaited.
+    loop:
+        A running event loop (asyncio's or tornado's) to live on, in place of a background thread of its own.
+    quiet:
+        Whether to keep what `_log` is told to itself.
     name:
         Name of the cluster; 8 random hexadecimal digits if None.
+    scheduler_sync_interval:
+        Seconds between two looks at a scheduler that lives elsewhere.
     """
 
     _status = Status.created
     _owner = 0
 
-    def __init__(self, *, asynchronous: bool = False, name: str | None = None) -> None:
+    def __init__(
+        self,
+        asynchronous: bool = False,
+        loop: Any = None,
+        quiet: bool = False,
+        name: str | None = None,
+        scheduler_sync_interval: float | str = 1,
+    ) -> None:
         self.asynchronous = asynchronous
+        self.quiet = quiet
+        self.scheduler_sync_interval = parse_timedelta(scheduler_sync_interval)
+        self.security: Any = None
+        self.periodic_callbacks: dict[str, Any] = {}
+        self._given_loop = loop
+        if asynchronous and loop is not None:
+            check_running_loop(loop)
+        self._log_lines = []
+        self._link: SchedulerLink | None = None
         self._name = str(name) if name is not None else uuid.uuid4().hex[:8]
         self._owner = os.getpid()
         self._loop_thread: LoopThread | None = None
@@ -84,9 +110,19 @@ class Cluster:
         self._status = status
 
     @property
-    def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop that the cluster lives on."""
-        return self._loop
+    def loop(self) -> Any:
+        """The event loop that the cluster lives on, with the interface of tornado's IOLoop; None before the start.
+
+        `cluster.loop.asyncio_loop` is asyncio's.
+        """
+        return None if self._loop is None else io_loop(self._loop)
+
+    @property
+    def scheduler_comm(self) -> SchedulerLink:
+        """Operations of the scheduler: `await cluster.scheduler_comm.identity()`."""
+        if self._link is None or self._link.address != self.scheduler_address:
+            self._link = SchedulerLink(self.scheduler_address, self.token)
+        return self._link
 
     @property
     def scheduler_address(self) -> str:
@@ -129,11 +165,9 @@ class Cluster:
             functools.partial(function, *args, **kwargs), timeout=callback_timeout
         )
 
-    def scale(self, n: int = 0) -> Any:
-        """Have `n` workers: start new ones, or close the newest."""
-        if n < 0:
-            raise ValueError(f"a cluster cannot have {n} workers")
-        return self.sync(self._scale, n)
+    def scale(self, n: int) -> Any:
+        """Have `n` workers: start new ones, or close some."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be scaled")
 
     def close(self, timeout: float | None = None) -> Any:
         """Close workers and scheduler; harmless when closed already, and in the child of a fork.
@@ -158,9 +192,15 @@ class Cluster:
         return None
 
     def get_client(self) -> Client:
-        """A client of this cluster."""
-        from fastdist.client import Client
+        """The current client if it belongs to this cluster, else a new one."""
+        from fastdist.client import Client, default_client
 
+        try:
+            current = default_client()
+        except ValueError:
+            current = None
+        if current is not None and current.cluster is self:
+            return current
         return Client(self, asynchronous=self.asynchronous)
 
     def __enter__(self: C) -> C:
@@ -200,9 +240,6 @@ class Cluster:
         raise NotImplementedError
 
     async def _close(self, timeout: float) -> None:
-        raise NotImplementedError
-
-    async def _scale(self, n: int) -> None:
         raise NotImplementedError
 
     def _abandon(self) -> None:
@@ -268,6 +305,9 @@ class Cluster:
         if self._starting is not None:
             self._starting.cancel()
             await asyncio.gather(self._starting, return_exceptions=True)
+        link, self._link = self._link, None
+        if link is not None:
+            await link.close()
         await self._close(timeout)
 
     def _close_in_background(self) -> None:
@@ -276,7 +316,7 @@ class Cluster:
 
     def _threaded_loop(self) -> LoopThread:
         if self._loop_thread is None:
-            self._loop_thread = LoopThread.acquire()
+            self._loop_thread = loop_thread_for(self._given_loop)
         return self._loop_thread
 
     def _give_up_loop(self) -> None:

@@ -5,33 +5,25 @@ May import: every layer below `deploy`.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastdist.comm.token import Token
-from fastdist.deploy.cluster import Cluster
+from fastdist.deploy.process import import_class
+from fastdist.deploy.spec import SpecCluster
 from fastdist.nanny import Nanny
-from fastdist.status import Status
+from fastdist.security import check_security
 from fastdist.system.memory import total_memory
 from fastdist.system.processors import processor_count
 from fastdist.worker.memory import parse_memory_limit
-
-if TYPE_CHECKING:
-    from fastdist.scheduler.scheduler import Scheduler
-    from fastdist.worker.worker import Worker
 
 #: There is no dashboard yet. These values ask for none, or are what scripts write to avoid a clash of ports.
 HARMLESS_DASHBOARD_ADDRESSES = (None, "", False, ":8787", ":0", "127.0.0.1:0", "localhost:0", 0)
 
 
-#: Seconds that tasks of workers in this process get to end when the cluster is closed.
-TASK_GRACE = 0.5
-
-
-class LocalCluster(Cluster):
+class LocalCluster(SpecCluster):
     """A scheduler and workers on this machine, reachable from this machine only.
 
     The scheduler lives on a background thread of this process. A fresh secret is made for each cluster;
@@ -53,10 +45,14 @@ class LocalCluster(Cluster):
         Level below which fastdist logs nothing; False to leave logging alone.
     asynchronous:
         Whether the cluster lives on the running event loop and is awaited.
+    loop:
+        A running event loop to live on, in place of a background thread.
     protocol:
         `"tcp"` or `"inproc"`; by default inproc for workers in this process, else tcp.
     worker_class:
         Class of the workers: a kind of Nanny, or a kind of worker that other processes can import.
+    blocked_handlers:
+        Operations of the scheduler that nobody may ask for.
     scheduler_kwargs:
         Further arguments of the scheduler.
     **worker_kwargs:
@@ -103,201 +99,78 @@ class LocalCluster(Cluster):
         scheduler_sync_interval: float = 1,
         **worker_kwargs: Any,
     ) -> None:
-        super().__init__(asynchronous=asynchronous, name=name)
+        check_security(security, "LocalCluster")
         _refuse_unbuilt(
             {
-                "loop": loop,
                 "start": start,
                 "worker_dashboard_address": worker_dashboard_address,
                 "services": services or None,
                 "worker_services": worker_services or None,
                 "service_kwargs": service_kwargs or None,
-                "security": security or None,
-                "blocked_handlers": blocked_handlers or None,
-                "scheduler_sync_interval": None if scheduler_sync_interval == 1 else scheduler_sync_interval,
                 "dashboard_address": None if _is_harmless(dashboard_address) else dashboard_address,
             }
         )
-        self.processes, self._nanny_class, self._worker_class = _worker_classes(processes, worker_class)
-        counts = _counts(n_workers, threads_per_worker, self.processes)
-        self._n_workers, self.threads_per_worker = counts
-        self._protocol = _protocol(protocol, self.processes, scheduler_port, host or ip)
-        self._memory_limit = _memory_limit(worker_kwargs.pop("memory_limit", "auto"), *counts)
-        self._host, self._interface, self._port = host or ip, interface, scheduler_port
-        self._scheduler_kwargs = dict(scheduler_kwargs or {})
-        self._worker_kwargs = worker_kwargs
-        self._silence_logs = silence_logs
-        self._token = Token.generate("made for this cluster and handed to its workers")
-        self._next_name = 0
-        self._level_before: int | None = None
-        self.scheduler: Scheduler | None = None
-        self.workers: dict[int, Nanny | Worker] = {}
-        if not asynchronous:
-            self._start_blocking()
+        host = host or ip
+        self.processes, nanny_class, self._worker_class = _worker_classes(processes, worker_class)
+        n_workers, self.threads_per_worker = _counts(n_workers, threads_per_worker, self.processes)
+        plain_protocol = _protocol(protocol, self.processes, scheduler_port, host)
+        limit = _memory_limit(worker_kwargs.pop("memory_limit", "auto"), n_workers, self.threads_per_worker)
+        listen_host = None
+        if plain_protocol != "inproc" and interface is None:
+            listen_host = (host or "127.0.0.1").rpartition("://")[2]
+        self._token = self._make_token()
+        options = {"nthreads": self.threads_per_worker, "token": self._token, **worker_kwargs}
+        if self.processes:
+            level = None if silence_logs is False else silence_logs
+            options.update(memory_limit=limit, host=listen_host, silence_logs=level, worker_class=self._worker_class)
+            worker = {"cls": nanny_class, "options": options}
+        else:
+            options["memory_limit"] = limit or 0
+            worker = {"cls": import_class(self._worker_class or "fastdist.Worker"), "options": options}
+        super().__init__(
+            workers=dict.fromkeys(range(n_workers), worker),
+            scheduler={
+                "cls": "fastdist.Scheduler",
+                "options": {
+                    "host": listen_host,
+                    "port": scheduler_port,
+                    "protocol": plain_protocol,
+                    "interface": interface,
+                    "token": self._token,
+                    "blocked_handlers": blocked_handlers,
+                    **(scheduler_kwargs or {}),
+                },
+            },
+            worker=worker,
+            asynchronous=asynchronous,
+            loop=loop,
+            security=security,
+            silence_logs=silence_logs,
+            name=name,
+            scheduler_sync_interval=scheduler_sync_interval,
+        )
 
-    @property
-    def scheduler_address(self) -> str:
-        """Address of the scheduler."""
-        return super().scheduler_address if self.scheduler is None else self.scheduler.address
+    def _make_token(self) -> Token:
+        """The secret of the cluster."""
+        return Token.generate("made for this cluster and handed to its workers")
 
     @property
     def token(self) -> Token:
         """The secret that clients and workers of this cluster show."""
         return self._token
 
-    @property
-    def scheduler_info(self) -> dict[str, Any]:
-        """What the scheduler says of itself and its workers; empty before the cluster is started."""
-        return {} if self.scheduler is None else self.scheduler.identity()
+    def start_worker(self, *args: Any, **kwargs: Any) -> None:
+        """Not available: `scale` starts workers.
 
-    def __repr__(self) -> str:
-        count = len(self.workers)
-        memory = "" if self._memory_limit is None else f", memory={_format_bytes(count * self._memory_limit)}"
-        return (
-            f"{type(self).__name__}({self.name}, '{self.scheduler_address}', workers={count}, "
-            f"threads={count * self.threads_per_worker}{memory})"
-        )
+        Raises
+        ------
+        NotImplementedError
+            Always.
+        """
+        raise NotImplementedError("LocalCluster.start_worker is gone: use cluster.scale(n)")
 
-    # -- on the loop -----------------------------------------------------------------------------------------
-
-    async def _start(self) -> None:
-        self._silence()
-        new = self._new_workers(self._n_workers) if self.processes else {}
-        # The processes import what they need while the scheduler starts.
-        for worker in new.values():
-            if isinstance(worker, Nanny):
-                worker.spawn()
-        from fastdist.scheduler.scheduler import Scheduler
-
-        scheduler = Scheduler(
-            host=self._listen_host(),
-            port=self._port,
-            protocol=self._protocol,
-            interface=self._interface,
-            token=self._token,
-            **self._scheduler_kwargs,
-        )
-        try:
-            await scheduler
-        except BaseException:
-            # An interrupted wait leaves it starting.
-            await scheduler.close(reason="the start of the cluster was interrupted")
-            raise
-        self.scheduler = scheduler
-        if not self.processes:
-            new = self._new_workers(self._n_workers)
-        await self._start_workers(new)
-
-    async def _start_workers(self, new: dict[int, Any]) -> None:
-        assert self.scheduler is not None
-        for worker in new.values():
-            if isinstance(worker, Nanny):
-                worker.scheduler_address = self.scheduler.address
-        starting = [asyncio.ensure_future(_start_one(worker)) for worker in new.values()]
-        try:
-            if starting:
-                await asyncio.wait(starting, return_when=asyncio.FIRST_EXCEPTION)
-            for task in starting:
-                if task.done():
-                    task.result()
-        except BaseException:
-            if self._status is not Status.running:
-                # First: it must not complain of connections that break off because we end their workers.
-                await self.scheduler.close(reason="the start of the cluster was interrupted")
-            for task in starting:
-                task.cancel()
-            await asyncio.gather(*starting, return_exceptions=True)
-            raise
-
-    async def _close(self, timeout: float) -> None:
-        reason = f"cluster {self.name} was closed"
-        workers, self.workers = list(self.workers.values()), {}
-        closing = [_close_one(worker, timeout, reason) for worker in workers]
-        if self.scheduler is not None:
-            closing.append(self.scheduler.close(reason=reason))
-        outcomes = await asyncio.gather(*closing, return_exceptions=True)
-        self._unsilence()
-        for outcome in outcomes:
-            if isinstance(outcome, Exception):
-                raise outcome
-
-    async def _scale(self, n: int) -> None:
-        await self._start_once()
-        if n > len(self.workers):
-            await self._start_workers(self._new_workers(n - len(self.workers)))
-            return
-        surplus = sorted(self.workers)[n:]
-        leaving = [self.workers.pop(name) for name in surplus]
-        reason = f"cluster {self.name} was scaled to {n} workers"
-        await asyncio.gather(*(_close_one(worker, 10.0, reason) for worker in leaving))
-
-    def _abandon(self) -> None:
-        for worker in self.workers.values():
-            if isinstance(worker, Nanny):
-                worker.abandon()
-        self.workers = {}
-        self._unsilence()
-
-    # -- workers ---------------------------------------------------------------------------------------------
-
-    def _new_workers(self, count: int) -> dict[int, Any]:
-        """Make workers that are not started yet; they count as this cluster's from now on."""
-        new: dict[int, Any] = {}
-        for name in range(self._next_name, self._next_name + count):
-            new[name] = self._new_nanny(name) if self.processes else self._new_worker(name)
-        self._next_name += count
-        self.workers.update(new)
-        return new
-
-    def _new_nanny(self, name: int) -> Nanny:
-        return self._nanny_class(
-            None,
-            name=name,
-            nthreads=self.threads_per_worker,
-            memory_limit=self._memory_limit,
-            token=self._token,
-            host=self._listen_host(),
-            silence_logs=self._child_log_level(),
-            worker_class=self._worker_class,
-            **self._worker_kwargs,
-        )
-
-    def _new_worker(self, name: int) -> Any:
-        from fastdist.nanny.launch import import_name
-        from fastdist.worker.process import load_class
-
-        assert self.scheduler is not None
-        own = self._worker_class
-        worker_class: Any = own if isinstance(own, type) else load_class(import_name(own))
-        return worker_class(
-            self.scheduler.address,
-            name=name,
-            nthreads=self.threads_per_worker,
-            memory_limit=self._memory_limit or 0,
-            token=self._token,
-            **self._worker_kwargs,
-        )
-
-    def _listen_host(self) -> str | None:
-        if self._protocol == "inproc" or self._interface is not None:
-            return None
-        return (self._host or "127.0.0.1").rpartition("://")[2]
-
-    # -- logging ---------------------------------------------------------------------------------------------
-
-    def _child_log_level(self) -> int | str | None:
-        return None if self._silence_logs is False else self._silence_logs
-
-    def _silence(self) -> None:
-        if self._silence_logs is not False:
-            root = logging.getLogger("fastdist")
-            self._level_before = root.level
-            root.setLevel(self._silence_logs)
-
-    def _unsilence(self) -> None:
-        if self._level_before is not None:
-            logging.getLogger("fastdist").setLevel(self._level_before)
-            self._level_before = None
+    def _html_rows(self) -> dict[str, str]:
+        return {**super()._html_rows(), "Using processes": str(self.processes)}
 
 
 def nprocesses_nthreads(n: int | None = None) -> tuple[int, int]:
@@ -312,17 +185,6 @@ def nprocesses_nthreads(n: int | None = None) -> tuple[int, int]:
     factors = [factor for factor in range(1, n + 1) if n % factor == 0]
     processes = n if n <= 4 else min(factor for factor in factors if factor >= math.sqrt(n))
     return processes, max(1, n // max(1, processes))
-
-
-async def _start_one(worker: Any) -> None:
-    await worker
-
-
-async def _close_one(worker: Any, timeout: float, reason: str) -> None:
-    if isinstance(worker, Nanny):
-        await worker.close(timeout=timeout, reason=reason)
-    else:
-        await worker.close(timeout=min(timeout, TASK_GRACE), reason=reason)
 
 
 def _counts(n_workers: int | None, threads: int | None, processes: bool) -> tuple[int, int]:
@@ -381,12 +243,3 @@ def _refuse_unbuilt(parameters: Mapping[str, Any]) -> None:
     for name, value in parameters.items():
         if value is not None:
             raise NotImplementedError(f"LocalCluster({name}={value!r}) is not built yet")
-
-
-def _format_bytes(count: int) -> str:
-    size = float(count)
-    for unit in ("B", "kiB", "MiB", "GiB", "TiB"):
-        if size < 1024 * 0.9 or unit == "TiB":
-            break
-        size /= 1024
-    return f"{count} B" if unit == "B" else f"{size:.2f} {unit}"

@@ -16,14 +16,6 @@ from fastdist.comm.token import Token
 from fastdist.system.channel import Message
 from fastdist.system.processes import ChildProcess, child_environ
 
-#: Variables that must be set before the process starts, unless they are set already.
-PRE_SPAWN_ENVIRON = {
-    "MALLOC_TRIM_THRESHOLD_": "65536",
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-}
-
 #: Workers agree on the hashes of strings, so that data grouped by hash meets.
 HASH_SEED = "6640"
 
@@ -40,7 +32,10 @@ def launch_worker_process(environ: Mapping[str, str], descriptors: tuple[int, ..
     """
     return ChildProcess(
         "fastdist.worker.process",
-        environ=child_environ({**PRE_SPAWN_ENVIRON, "PYTHONHASHSEED": HASH_SEED}, environ),
+        environ=child_environ(
+            {**config.get("nanny.pre-spawn-environ"), "PYTHONHASHSEED": HASH_SEED},
+            {**config.get("nanny.environ"), **environ},
+        ),
         descriptors=descriptors,
     )
 
@@ -55,8 +50,21 @@ def worker_configuration(
     scratch: str,
     log_level: int,
     options: Mapping[str, Any],
+    settings: Mapping[str, Any] | None = None,
 ) -> Message:
-    """What the process of a worker reads from its socket; `options` are arguments of the worker."""
+    """What the process of a worker reads from its socket.
+
+    Parameters
+    ----------
+    options:
+        Arguments of the worker.
+    settings:
+        Names, or nested names as in dask's configuration, and values that differ from those of this process.
+    """
+    values, for_dask = config.for_child(settings or {})
+    variables = {"PYTHONPATH": os.environ.get("PYTHONPATH")}
+    if for_dask is not None:
+        variables[config.INHERITED] = for_dask
     return {
         "op": "start",
         "scheduler_address": scheduler_address,
@@ -69,8 +77,8 @@ def worker_configuration(
         "log_level": log_level,
         "sys_path": [entry or os.getcwd() for entry in sys.path],
         "argv": list(getattr(sys, "argv", [])),
-        "settings": {name: config.get(name) for name in config.SETTINGS},
-        "restore_environ": {"PYTHONPATH": os.environ.get("PYTHONPATH")},
+        "settings": values,
+        "restore_environ": variables,
         "options": dict(options),
     }
 

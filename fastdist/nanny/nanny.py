@@ -4,7 +4,8 @@ It starts the process, waits for its end without signal handlers, tells the sche
 starts it again. It holds no task state: what a dead process was executing is read from a page of memory that
 outlives it.
 
-May import: `fastdist.system`, `fastdist.comm`, `fastdist.nanny`, `fastdist.worker.memory`.
+May import: `fastdist.system`, `fastdist.comm`, `fastdist.rpc`, `fastdist.nanny`, and of `fastdist.worker` the modules
+`memory` and `run`.
 """
 
 from __future__ import annotations
@@ -12,41 +13,52 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import time
+import uuid
 from collections.abc import Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from fastdist import config
+from fastdist import config as settings
+from fastdist.attributes import BorrowedAttributes
 from fastdist.comm.token import Token, find_token
 from fastdist.nanny.launch import effective_log_level, launch_worker_process, worker_configuration
+from fastdist.nanny.link import SchedulerLink
+from fastdist.nanny.options import take_options
+from fastdist.nanny.plugins import PluginCalls
 from fastdist.nanny.report import ExecutingTask, read_executing, report_exit
+from fastdist.nanny.restarts import RAPID_DEATH, Restarts
+from fastdist.preloading import Arguments, Names, PreloadManager
+from fastdist.rpc.fields import number
+from fastdist.rpc.peer import Handler, Peer
 from fastdist.status import Status
 from fastdist.system.channel import Channel, Message
 from fastdist.system.memory import process_memory
 from fastdist.system.processes import ChildProcess, ExitStatus
 from fastdist.system.scratch import ScratchFolder
 from fastdist.worker.memory import MemoryThresholds, parse_memory_limit
+from fastdist.worker.run import run_function
 
 logger = logging.getLogger("fastdist.nanny")
 
-#: A process that ends sooner than this after its start, with no task to blame, counts as a failed start.
-RAPID_DEATH = 2.0
-#: This many failed starts in a row, and the nanny gives up.
-MAX_RAPID_DEATHS = 5
-#: Seconds before the next start after the first, second, ... failed one; the last holds for all later ones.
-RESTART_DELAYS = (0.0, 0.1, 0.5, 1.0, 2.0)
 #: Seconds between SIGTERM and SIGKILL for a process that does not close when it is asked to.
 TERMINATE_GRACE = 0.5
 
 
-class Nanny:
+class Nanny(PluginCalls, BorrowedAttributes):
     """Runs a worker in a process of its own and keeps it running.
 
     Parameters
     ----------
-    scheduler_address:
-        Address of the scheduler; None if it is set later, before `start`.
+    scheduler_ip:
+        Address of the scheduler, or its host if `scheduler_port` is given; None if `scheduler_address` is set later,
+        before `start`.
+    scheduler_port:
+        Port of the scheduler.
+    scheduler_file:
+        A JSON file that holds the address of the scheduler.
     nthreads, name, memory_limit, resources, host, port, contact_address, death_timeout, lifetime, ...:
         Arguments of the worker.
     local_directory:
@@ -59,6 +71,10 @@ class Nanny:
         Logging level of the process; that of this one if None.
     worker_class:
         Class of the worker, or its import name.
+    config:
+        Settings of the process that differ from those of this one.
+    preload_nanny, preload_nanny_argv:
+        Modules that the nanny itself loads at start, and arguments for them; see `fastdist.preloading`.
     memory_thresholds:
         Fractions of the memory limit; the process is killed above `terminate`.
     monitor_interval:
@@ -71,9 +87,13 @@ class Nanny:
     ...         await nanny.finished()
     """
 
+    ATTRIBUTES_FROM = "fastdist.compat.worker_attributes:nanny_attribute_of"
+
     def __init__(
         self,
-        scheduler_address: str | None = None,
+        scheduler_ip: str | None = None,
+        scheduler_port: int | None = None,
+        scheduler_file: str | os.PathLike[str] | None = None,
         *,
         nthreads: int | None = None,
         name: object = None,
@@ -91,11 +111,17 @@ class Nanny:
         worker_class: str | type | None = None,
         memory_thresholds: MemoryThresholds | None = None,
         monitor_interval: float | None = None,
+        config: Mapping[str, Any] | None = None,
+        preload_nanny: Names | None = None,
+        preload_nanny_argv: Arguments | None = None,
         **worker_options: Any,
     ) -> None:
         from fastdist.system.processors import processor_count
 
-        self.scheduler_address = scheduler_address
+        self.id = f"Nanny-{uuid.uuid4()}"
+        self.scheduler_address, worker_options = take_options(
+            scheduler_ip, scheduler_port, scheduler_file, worker_options
+        )
         self.name = name
         self.nthreads = nthreads or processor_count()
         self.memory_limit = parse_memory_limit(memory_limit, self.nthreads)
@@ -107,19 +133,21 @@ class Nanny:
         self.close_reason: str | None = None
         self._thresholds = memory_thresholds or MemoryThresholds.configured()
         self._monitor_interval = (
-            config.get("worker.memory.monitor-interval") if monitor_interval is None else monitor_interval
+            settings.get("worker.memory.monitor-interval") if monitor_interval is None else monitor_interval
         )
         self._worker_class = worker_class
         self._log_level = effective_log_level(silence_logs)
-        self._scratch = ScratchFolder("worker", local_directory)
+        self._scratch = ScratchFolder("worker", local_directory or settings.get("temporary-directory"))
+        self._settings = dict(config or {})
+        self.preloads = PreloadManager.configured(self, "nanny", preload_nanny, preload_nanny_argv)
         self._worker_options = {
             **{key: value for key, value in worker_options.items() if value is not None},
             "nthreads": self.nthreads,
             "name": name,
             "memory_limit": self.memory_limit or 0,
-            "resources": dict(resources or {}),
+            "resources": None if resources is None else dict(resources),
             "host": host,
-            "port": port,
+            "port": worker_options.get("port") if port is None else port,
             "contact_address": contact_address,
             "death_timeout": death_timeout,
         }
@@ -129,12 +157,17 @@ class Nanny:
         self._ended: asyncio.Future[ExitStatus] | None = None
         self._finished = asyncio.Event()
         self._monitor: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        #: What runs beside the supervision; cancelled when the nanny closes.
+        self.background: set[asyncio.Task[Any]] = set()
+        self._executor: ThreadPoolExecutor | None = None
+        self._init_plugins()
+        self._link = SchedulerLink(self.id, self._handlers(), self.token, insecure, self._registered)
         self._start_time = 0.0
-        self._rapid_deaths = 0
+        self._restarts = Restarts()
         self._end_reason: str | None = None
         self._executing_page: str | None = None
         self._restarting = False
+        self._start_again = False
 
     # -- what it is ------------------------------------------------------------------------------------------
 
@@ -165,6 +198,7 @@ class Nanny:
         loop = asyncio.get_running_loop()
         self._started, self._ended = loop.create_future(), loop.create_future()
         self._end_reason = self._executing_page = None
+        self._start_again = False
         self._start_time = time.monotonic()
         self._process = process = launch_worker_process(self.env)
         self._channel = Channel(process.control, loop, self._on_message, lambda: None)
@@ -186,7 +220,10 @@ class Nanny:
         if self._process is None:
             self.spawn()
         try:
+            await self.preloads.start()
+            self._open_log()
             self._configure()
+            self._link.start(self.scheduler_address)
             await self._wait_until_started()
         except BaseException:
             await self.close(reason="the worker did not start")
@@ -194,7 +231,9 @@ class Nanny:
         return self
 
     async def restart(self, timeout: float = 30.0, reason: str = "restart was asked for") -> str:
-        """End the worker process and start another; returns `"OK"` or `"timed out"`."""
+        """End the worker process and start another; returns `"OK"`, `"timed out"`, or why it did not start."""
+        if self.status in (Status.closing, Status.closed, Status.failed):
+            return f"the nanny is {self.status.value}: {self.close_reason}"
         self._restarting = True
         try:
             await self.kill(timeout=timeout, reason=reason)
@@ -203,9 +242,38 @@ class Nanny:
             await asyncio.wait_for(self._wait_until_started(), timeout)
         except (asyncio.TimeoutError, TimeoutError):
             return "timed out"
+        except RuntimeError as error:
+            self._in_background(self._recover(str(error), killed=False))
+            return str(error)
         finally:
             self._restarting = False
         return "OK"
+
+    async def close_gracefully(self, reason: str = "the nanny was asked to close gracefully") -> str:
+        """Have the worker give its data to others, then end it for good; returns `"OK"`."""
+        if self.scheduler_address is not None and self.worker_address is not None and self._link.peer is not None:
+            await self._link.peer.call("retire-worker", address=self.worker_address)
+        return await self.close(reason=reason)
+
+    # -- what the scheduler asks -----------------------------------------------------------------------------
+
+    def _handlers(self) -> dict[str, Handler]:
+        own: dict[str, Handler] = {"restart": self._restart_asked, "run": self._run, "identity": self._identity}
+        # The scheduler says goodbye to everybody; the worker hears it, too, and closes by itself.
+        own["close"] = lambda peer, fields, buffers: None
+        return {**own, **self._plugin_handlers()}
+
+    async def _restart_asked(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> dict[str, Any]:
+        seconds = number(fields, "seconds", 0.0, default=30.0)
+        return {"outcome": await self.restart(seconds, reason="the scheduler asked for a restart")}
+
+    async def _run(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> Any:
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(1, "fastdist-nanny")
+        return await run_function(self, fields, buffers, self._executor)
+
+    def _identity(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> dict[str, Any]:
+        return {"type": "Nanny", "id": self.id, "name": self.name, "pid": self.pid, "worker": self.worker_address}
 
     async def kill(self, timeout: float = 5.0, reason: str = "the nanny ended it") -> None:
         """End the worker process: ask it to close, then SIGTERM, then SIGKILL."""
@@ -226,6 +294,7 @@ class Nanny:
 
     async def close(self, timeout: float = 5.0, reason: str = "the nanny was closed") -> str:
         """End the worker for good, and remove its folder; returns `"OK"`."""
+        await self.preloads.teardown()
         if self.status in (Status.closing, Status.closed, Status.failed) and self._process is None:
             await self._finished.wait()
             return "OK"
@@ -233,11 +302,13 @@ class Nanny:
         self.close_reason = self.close_reason or reason
         if configured:
             self.status = Status.closing
-        for task in list(self._tasks):
+        for task in list(self.background):
             if task is not asyncio.current_task():
                 task.cancel()
+        await self._tear_down_plugins()
         await self.kill(timeout, reason)
         self._finish(Status.closed)
+        await self._link.stopped()
         return "OK"
 
     def abandon(self) -> None:
@@ -249,6 +320,7 @@ class Nanny:
             process.reap()
             process.control.close()
         self.status = Status.closed
+        self._close_log()
         self._scratch.remove()
 
     async def finished(self) -> None:
@@ -276,11 +348,12 @@ class Nanny:
                 self.scheduler_address,
                 token=self.token,
                 insecure=self.insecure,
-                nanny=f"nanny-{id(self):x}",
+                nanny=self.id,
                 worker_class=self._worker_class,
                 scratch=scratch,
                 log_level=self._log_level,
                 options={**self._worker_options, "local_directory": scratch},
+                settings=self._settings,
             )
         )
 
@@ -304,7 +377,9 @@ class Nanny:
         elif op == "closing":
             # The worker closes on its own account: the scheduler, a signal or its lifetime told it to.
             self._end_reason = self._end_reason or message["reason"]
-            if not self._restarting:
+            again = message.get("restart") or (message.get("cut_off") and self._link.connected)
+            self._start_again = bool(again) and not self._restarting
+            if not (self._restarting or self._start_again):
                 self.close_reason = self.close_reason or message["reason"]
                 self.status = Status.closing
 
@@ -330,18 +405,28 @@ class Nanny:
         if self.status is Status.closing:
             self._finish(Status.closed)
             return
+        if self._start_again:
+            reason = self._end_reason or "its lifetime is over"
+            self._in_background(self._recover(reason, blameless=True, killed=False))
+            return
         executing = read_executing(self._executing_page)
         reason = self._end_reason or f"its process ended with {status}"
         logger.warning("worker %s (%s) ended unexpectedly: %s", self.name, address, reason)
         self._in_background(self._report(status, address, executing, reason))
-        # Nobody can tell who sends SIGKILL, but it is not the worker that fails to start.
-        self._in_background(self._recover(bool(executing) or status.signal == signal.SIGKILL, reason))
+        self._in_background(
+            self._recover(reason, blameless=bool(executing), killed=status.signal == signal.SIGKILL)
+        )
 
-    async def _recover(self, was_killed: bool, reason: str) -> None:
-        """Start the worker again, or give up; a death that a task or a signal caused is no reason to."""
-        while (delay := self._delay_before_restart(was_killed)) is not None:
+    async def _recover(self, reason: str, *, blameless: bool = False, killed: bool) -> None:
+        """Start the worker again, after a pause if it ends again and again, or give up."""
+        while True:
+            delay = self._restarts.delay(time.monotonic() - self._start_time, blameless=blameless, killed=killed)
+            if delay is None:
+                break
             # Until it runs again, a further end is a failed start, and counted here.
             self.status = Status.starting
+            if delay:
+                logger.info("worker %s is started again in %g s", self.name, delay)
             await asyncio.sleep(delay)
             self.spawn()
             self._configure()
@@ -349,27 +434,17 @@ class Nanny:
                 await self._wait_until_started()
                 return
             except RuntimeError as error:
-                was_killed, reason = False, str(error)
+                blameless, killed, reason = False, False, str(error)
                 logger.warning("%s", reason)
         logger.error(
             "worker %s ended %d times in a row within %g s of its start; giving up. Last reason: %s",
             self.name,
-            MAX_RAPID_DEATHS,
+            self._restarts.early,
             RAPID_DEATH,
             reason,
         )
         self.close_reason = reason
         self._finish(Status.failed)
-
-    def _delay_before_restart(self, was_killed: bool) -> float | None:
-        """Seconds until the next start; None to give up."""
-        if was_killed or time.monotonic() - self._start_time > RAPID_DEATH:
-            self._rapid_deaths = 0
-            return 0.0
-        self._rapid_deaths += 1
-        if self._rapid_deaths >= MAX_RAPID_DEATHS:
-            return None
-        return RESTART_DELAYS[min(self._rapid_deaths - 1, len(RESTART_DELAYS) - 1)]
 
     async def _report(
         self, status: ExitStatus, address: str | None, executing: list[ExecutingTask], reason: str
@@ -409,10 +484,14 @@ class Nanny:
 
     def _finish(self, status: Status) -> None:
         self.status = status
+        self._close_log()
+        self._link.stop()
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)
         self._scratch.remove()
         self._finished.set()
 
     def _in_background(self, coroutine: Any) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.background.add(task)
+        task.add_done_callback(self.background.discard)

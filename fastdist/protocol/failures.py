@@ -1,22 +1,23 @@
 """Exceptions that travel: with their causes, notes and tracebacks, and whatever becomes of their classes.
 
-May import: `fastdist._core`, `fastdist.errors`.
+May import: `fastdist._core`, `fastdist.config`, `fastdist.errors`.
 """
 
 from __future__ import annotations
 
 import builtins
+import io
 import os
 import pickle
 import traceback
 from types import TracebackType
 from typing import Any
 
+from fastdist import config
 from fastdist._core.codec.values import Encoding, decode_value
 from fastdist.errors import FrameError, RemoteTaskError
 from fastdist.protocol import pickling
 
-TEXT_LIMIT = 10_000
 MAX_PICKLE = 1 << 20
 """A larger pickle of an exception is not sent: its text and traceback are."""
 MAX_CHAIN = 32
@@ -31,15 +32,15 @@ _Frame = tuple[str, str, int, str]
 _Record = dict[str, Any]
 
 
-def dump_failure(exception: BaseException, limit: int = TEXT_LIMIT) -> bytes:
+def dump_failure(exception: BaseException, limit: int | None = None) -> bytes:
     """The bytes of an exception.
 
     Parameters
     ----------
     exception : BaseException
         What a task raised. Frames of fastdist at the start of its traceback are left out.
-    limit : int
-        The most characters of its text that are sent.
+    limit : int, optional
+        The most characters of its text that are sent; the setting `admin.max-error-length` by default.
 
     Returns
     -------
@@ -52,6 +53,8 @@ def dump_failure(exception: BaseException, limit: int = TEXT_LIMIT) -> bytes:
     >>> load_failure(dump_failure(ValueError("no")))
     ValueError('no')
     """
+    if limit is None:
+        limit = max(1, config.get("admin.max-error-length"))
     if limit < 1:
         raise ValueError(f"the text of an exception needs a limit of at least one character, not {limit}")
     chain = _chain(exception)
@@ -88,6 +91,36 @@ def load_failure(payload: bytes | bytearray | memoryview) -> BaseException:
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise FrameError(f"the payload of a failure is malformed: {error!r}") from error
     return links[0]
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads pickles of plain values only."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"{module}.{name} has no place in the record of a failure")
+
+
+def describe_failure(payload: bytes | bytearray | memoryview) -> tuple[str, str]:
+    """Text and printed traceback of what `dump_failure` was given, without making the exception.
+
+    No code of a user runs, so that the scheduler may show what happened.
+
+    Examples
+    --------
+    >>> describe_failure(dump_failure(ValueError("no")))[0]
+    'ValueError: no'
+    """
+    content = bytes(payload)
+    if content[:1] == bytes((Encoding.PICKLED,)):
+        try:
+            first = _PlainUnpickler(io.BytesIO(content[2:])).load()[0]
+            return f"{first['type']}: {first['text']}", str(first["printed"])
+        except (pickle.UnpicklingError, KeyError, IndexError, TypeError, EOFError) as error:
+            return f"the record of this failure cannot be read: {error}", ""
+    if content[:1] != bytes((Encoding.ENCODED,)):
+        return "the record of this failure has an unknown form", ""
+    reason = decode_value(content)
+    return (str(reason.get("message", reason)), "") if isinstance(reason, dict) else (str(reason), "")
 
 
 # ----------------------------------------------------------------------------------------------------

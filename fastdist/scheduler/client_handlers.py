@@ -6,7 +6,6 @@ below and the other modules of this folder.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import time
@@ -17,9 +16,9 @@ from fastdist._core.codec.frames import ColumnReader, FrameKind
 from fastdist._core.keys.canonical import encode_key
 from fastdist._core.scheduler.reasons import Reason, reason_payload
 from fastdist.errors import ClosedClientError, CommClosedError
-from fastdist.rpc.fields import flag, ids, items, number, text, whole
+from fastdist.rpc.fields import flag, ids, items, text, whole
 from fastdist.rpc.peer import Handler, Peer
-from fastdist.scheduler.membership import ClientEntry, WorkerEntry
+from fastdist.scheduler.membership import ClientEntry
 from fastdist.scheduler.options import Placing, read_options, worker_restriction
 
 if TYPE_CHECKING:
@@ -66,9 +65,6 @@ class ClientHandlers:
             "processing": self.processing,
             "cancel": self.cancel,
             "retry": self.retry,
-            "gather": self.gather,
-            "scatter": self.scatter,
-            "run": self.run,
             "terminate": self.terminate,
         }
 
@@ -207,6 +203,8 @@ class ClientHandlers:
 
         options = read_options(core, packed, candidates) if packed else []
         core.on_tasks(entry.number, body, options, time.monotonic())
+        if self.scheduler.graph_listener is not None:
+            self.scheduler.graph_listener(entry, body)
         self._count_applied(entry, len(body))
         self.scheduler.wake()
         for placing in unmet:
@@ -297,8 +295,12 @@ class ClientHandlers:
 
     def retry(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> Answer:
         """Try failed tasks again."""
-        self.entry(peer)
-        self.scheduler.core.on_retry(items(fields, "keys", bytes))
+        entry = self.entry(peer)
+        keys = items(fields, "keys", bytes)
+        known_as = ids(fields, "ids")
+        if len(keys) != len(known_as):
+            raise ValueError(f"retry names {len(keys)} keys and {len(known_as)} ids")
+        self.scheduler.core.on_retry(keys, entry.number, known_as)
         self.scheduler.wake()
         return {}
 
@@ -306,100 +308,6 @@ class ClientHandlers:
         """Close the whole cluster."""
         self.scheduler.close_soon(f"client {self.entry(peer).name} asked for it")
         return {}
-
-    # -- data --------------------------------------------------------------------------------------------------------
-
-    async def gather(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> Answer:
-        """Fetch results from the workers for a client that cannot reach them; nothing is opened here."""
-        entry = self.entry(peer)
-        found: list[int] = []
-        payloads: list[Any] = []
-        for task in self.scheduler.core.who_has(entry.number, ids(fields, "ids")):
-            flag_of_task, payload = await self._fetch(task)
-            found.append(flag_of_task)
-            if flag_of_task:
-                payloads.append(payload)
-        return {"found": found}, payloads
-
-    async def _fetch(self, task: tuple[int, int, list[str]] | None) -> tuple[int, Any]:
-        if task is None:
-            return 0, None
-        task_id, _, addresses = task
-        for address in addresses:
-            worker = self.scheduler.members.by_address.get(address)
-            if worker is None:
-                continue
-            try:
-                reply = await worker.peer.call("get-data", task_ids=[task_id])
-            except CommClosedError:
-                continue
-            if reply["found"][0]:
-                return reply["found"][0], reply.buffers[0]
-        return 0, None
-
-    async def scatter(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> Answer:
-        """Say where a client shall put data; it becomes tasks in memory once the workers have stored it."""
-        entry = self.entry(peer)
-        keys = items(fields, "keys", bytes)
-        timeout = number(fields, "timeout", 0.0, default=30.0)
-        workers = await self._workers_for_data(worker_restriction(fields), timeout)
-        known = self.scheduler.core.on_scatter(entry.number, whole(fields, "first_client_id", 1), keys)
-        self.scheduler.wake()
-        copies = self._copies(fields.get("broadcast"), len(workers))
-        answer = []
-        for position, (task_id, in_memory) in enumerate(known):
-            # Neighbours land together: each worker gets a contiguous part.
-            first = position * len(workers) // len(keys)
-            chosen = [workers[(first + copy) % len(workers)].address for copy in range(copies)]
-            answer.append([task_id, [] if in_memory and copies == 1 else chosen])
-        return {"tasks": answer}
-
-    @staticmethod
-    def _copies(broadcast: Any, n_workers: int) -> int:
-        if broadcast is True:
-            return n_workers
-        if not broadcast:
-            return 1
-        if type(broadcast) is not int or broadcast < 1:
-            raise ValueError(f"broadcast must be true, false or a number of copies, not {broadcast!r}")
-        return min(broadcast, n_workers)
-
-    async def _workers_for_data(self, names: tuple[str, ...] | None, timeout: float) -> list[WorkerEntry]:
-        deadline = time.monotonic() + timeout
-        members = self.scheduler.members
-        while True:
-            if names is not None and members.workers:
-                chosen = members.select(names)
-            else:
-                chosen = [members.workers[number] for number in self.scheduler.core.least_loaded()]
-            running = [entry for entry in chosen if entry.status == "running" and not entry.closing]
-            if running:
-                return running
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError("No valid workers found")
-            await self.scheduler.worker_came(left)
-
-    # -- code outside the task system --------------------------------------------------------------------------------
-
-    async def run(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> Answer:
-        """Have workers (or their nannies) call a function; the scheduler only forwards it."""
-        self.entry(peer)
-        if flag(fields, "nanny", default=False):
-            raise NotImplementedError("run(nanny=True) is not built yet")
-        chosen = self.scheduler.members.select(worker_restriction(fields))
-        wait = flag(fields, "wait", default=True)
-        calls = [entry.peer.call("run", wait=wait, buffers=buffers) for entry in chosen]
-        outcomes = await asyncio.gather(*calls, return_exceptions=True)
-        results: list[list[Any]] = []
-        payloads: list[Any] = []
-        for entry, outcome in zip(chosen, outcomes, strict=True):
-            if isinstance(outcome, BaseException):
-                results.append([entry.address, "lost", str(outcome)])
-            else:
-                results.append([entry.address, outcome["status"], len(payloads)])
-                payloads.append(outcome.buffers[0] if outcome.buffers else b"")
-        return {"results": results}, payloads
 
 
 def ignore_frame(peer: Peer, body: memoryview) -> None:

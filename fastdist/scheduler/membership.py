@@ -32,9 +32,16 @@ class WorkerEntry:
     versions: dict[str, str]
     status: str = "running"
     closing: bool = False
+    #: It is given no more work, and its data goes to others.
+    retiring: bool = False
     beat_interval: float = 1.0
     metrics: dict[str, Any] = field(default_factory=dict)
     last_seen: float = field(default_factory=time.time)
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether it may be given tasks and data."""
+        return self.status == "running" and not (self.closing or self.retiring)
 
     def identity(self) -> dict[str, Any]:
         """What is shown of it, in plain values."""
@@ -50,7 +57,7 @@ class WorkerEntry:
             "resources": dict(self.resources),
             "nanny": self.nanny,
             "local_directory": self.local_directory,
-            "status": self.status,
+            "status": "closing_gracefully" if self.retiring and self.status != "closing" else self.status,
             "metrics": dict(self.metrics),
             "last_seen": self.last_seen,
             "services": {},

@@ -16,7 +16,7 @@ from fastdist.errors import MessageError
 from fastdist.rpc.fields import flag, items, mapping, number, text, whole
 
 _MAX_OPTION_MAPS = 10_000
-_KNOWN = {"priority", "retries", "workers", "allow_other_workers", "resources"}
+_KNOWN = {"priority", "retries", "workers", "allow_other_workers", "resources", "actor"}
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Placing:
     workers: tuple[str, ...] = ()
     resources: Mapping[str, float] = field(default_factory=dict)
     loose: bool = False
+    #: What the task makes stays where it is made.
+    actor: bool = False
 
     @property
     def fallback(self) -> Placing:
@@ -95,7 +97,8 @@ def _check(options: Any) -> tuple[dict[str, Any], Placing]:
         number(resources, name, 0.0)
     workers = items(options, "workers", str, default=[])
     amounts = {name: float(amount) for name, amount in resources.items()}
-    return options, Placing(tuple(workers), amounts, flag(options, "allow_other_workers", default=False))
+    loose = flag(options, "allow_other_workers", default=False)
+    return options, Placing(tuple(workers), amounts, loose, flag(options, "actor", default=False))
 
 
 def _register(

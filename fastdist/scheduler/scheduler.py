@@ -14,24 +14,32 @@ import os
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any
 
 from fastdist import config
 from fastdist._core.scheduler.core import TO_WORKER, SchedulerCore
+from fastdist.attributes import BorrowedAttributes
 from fastdist.comm.addresses import parse_ports, resolve_listen_host, unparse_address
 from fastdist.comm.core import Comm, Limits, Listener, listen
 from fastdist.comm.handshake import Role
 from fastdist.comm.token import Token, find_token
 from fastdist.config import parse_timedelta
 from fastdist.errors import CommClosedError, FrameError
+from fastdist.preloading import Arguments, Names, PreloadManager
+from fastdist.loop import call_before_sleep
 from fastdist.rpc.peer import Handler, Peer
 from fastdist.scheduler.client_handlers import ClientHandlers
+from fastdist.scheduler.control_calls import ControlCalls
 from fastdist.scheduler.extensions import BUILT_IN, Extension
-from fastdist.scheduler.membership import Members
+from fastdist.scheduler.extensions.liveness import Liveness
+from fastdist.scheduler.membership import Members, WorkerEntry
+from fastdist.scheduler.parameters import block, endpoints, is_inproc, make_extensions, refuse_unbuilt
+from fastdist.scheduler.plugin_calls import PluginCalls
 from fastdist.scheduler.trimming import Trimmer
 from fastdist.scheduler.worker_handlers import WorkerHandlers
 from fastdist.status import Status
+from fastdist.system.scratch import ScratchFolder
 
 logger = logging.getLogger("fastdist.scheduler")
 
@@ -47,7 +55,7 @@ SPIN_SECONDS = 1e-4
 WORKERS_PER_BEAT = 200
 
 
-class Scheduler:
+class Scheduler(PluginCalls, ControlCalls, BorrowedAttributes):
     """Takes tasks from clients, gives them to workers, and tells the clients what became of them.
 
     Parameters
@@ -71,6 +79,30 @@ class Scheduler:
         Where to write the address as JSON; removed at close.
     limits : Limits, optional
         Bounds of each connection.
+    extensions : dict, optional
+        Name and class of further extensions, kinds of `fastdist.scheduler.extensions.Extension`.
+    validate : bool, optional
+        Check every invariant of the core after each batch, for tests: it costs as much as there are tasks.
+    blocked_handlers : list of str, optional
+        Operations that nobody may ask for.
+    plugins : iterable of SchedulerPlugin
+        Plugins to start with.
+    admin_code : bool
+        Whether clients may bring code for the scheduler itself (run_on_scheduler, scheduler plugins).
+    contact_address : str, optional
+        The address to tell to others, where it is not the one that is bound.
+    local_directory : path, optional
+        Where temporary files go.
+    preload, preload_argv : list of str, optional
+        Modules to load at start, and arguments for them; see `fastdist.preloading`.
+    **options
+        Further parameters of dask's scheduler: accepted where they ask for nothing. `host`, `port`, `interface` and
+        `protocol` may be lists, for several listeners.
+
+    Raises
+    ------
+    NotImplementedError
+        If a parameter asks for what is not built yet.
 
     Examples
     --------
@@ -79,54 +111,73 @@ class Scheduler:
     ...         print(scheduler.address)
     """
 
+    ATTRIBUTES_FROM = "fastdist.compat.scheduler_attributes:attribute_of"
+    MADE_LATER = ("extensions", "core", "members")
+
     def __init__(
         self,
         *,
-        host: str | None = None,
-        port: int | str = 0,
-        protocol: str | None = None,
-        interface: str | None = None,
+        host: str | list[str] | None = None,
+        port: int | str | list[int | str] = 0,
+        protocol: str | list[str] | None = None,
+        interface: str | list[str] | None = None,
         token: Token | None = None,
         insecure: bool = False,
         allowed_failures: int | None = None,
         idle_timeout: str | float | None = None,
         scheduler_file: str | None = None,
         limits: Limits | None = None,
+        extensions: Mapping[str, Callable[[Any], Any]] | None = None,
+        validate: bool | None = None,
+        blocked_handlers: Iterable[str] | None = None,
+        contact_address: str | None = None,
+        local_directory: str | os.PathLike[str] | None = None,
+        preload: Names | None = None,
+        preload_argv: Arguments | None = None,
+        plugins: Iterable[Any] = (),
+        admin_code: bool = True,
+        **options: Any,
     ) -> None:
+        refuse_unbuilt(options)
+        config.report()
         self.id = f"Scheduler-{uuid.uuid4()}"
         self.epoch = secrets.randbits(63) | 1
         self.status = Status.created
         self.members = Members()
         self._heartbeat = config.get("scheduler.heartbeat")
-        self.idle_timeout = None if idle_timeout is None else parse_timedelta(idle_timeout)
+        self.idle_timeout = config.get("scheduler.idle-timeout") if idle_timeout is None else parse_timedelta(idle_timeout)
         self.scheduler_file = scheduler_file
         self.started = time.time()
         self.token = token
         self.insecure = insecure
-        if protocol not in (None, "tcp", "tcp://", "inproc", "inproc://"):
-            raise NotImplementedError(f"the protocol {protocol!r} is not built yet; there are tcp and inproc")
-        self._scheme = (protocol or "tcp").removesuffix("://")
-        self._host, self._interface, self._port = host, interface, port
+        self._endpoints = endpoints(protocol, interface, host, port)
+        for wanted, *_ in self._endpoints:
+            if wanted not in (None, "tcp", "tcp://", "inproc", "inproc://"):
+                raise NotImplementedError(f"the protocol {wanted!r} is not built yet; there are tcp and inproc")
         self._limits = limits
-        self._core_settings = {
-            "prefill": config.get("scheduler.prefill"),
-            "saturation": config.get("scheduler.worker-saturation"),
-            "client_grace": config.get("scheduler.client-grace"),
-            "allowed_failures": config.get("scheduler.allowed-failures")
-            if allowed_failures is None
-            else allowed_failures,
-        }
+        self.validate = bool(validate)
+        self.contact_address = contact_address
+        self._scratch = ScratchFolder("scheduler", local_directory or config.get("temporary-directory"))
+        self.preloads = PreloadManager.configured(self, "scheduler", preload, preload_argv)
+        self._core_settings = _core_settings(allowed_failures)
         self.core = SchedulerCore(
             self.epoch, (secrets.randbits(64), secrets.randbits(64)), self._core_settings
         )
         self._clients = ClientHandlers(self)
         self._workers = WorkerHandlers(self)
+        self._init_plugins(plugins, admin_code)
         self.extensions: dict[str, Extension] = {each.name: each(self) for each in BUILT_IN}
+        #: Takes the frames for clients of the core that are parts of this scheduler, by number.
+        self.sinks: dict[int, Callable[[int, bytes], None]] = {}
+        self.extensions.update(make_extensions(self, extensions or {}))
         self._tables = self._operations()
+        block(self._tables, config.get("scheduler.blocked-handlers") if blocked_handlers is None else blocked_handlers)
         self._peers: set[Peer] = set()
         self._listener: Listener | None = None
+        self.listeners: list[Listener] = []
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.before_sleep: Callable[[float], None] | None = None
+        #: Keeps the event loop awake for some seconds; a daemon sets it.
+        self.spin: Callable[[float], None] | None = None
         self._awake = False
         self._tick: asyncio.TimerHandle | None = None
         self._idle_since: float | None = None
@@ -172,7 +223,12 @@ class Scheduler:
         """
         if self._listener is None:
             raise RuntimeError("the scheduler has no address before it is started: await it first")
-        return self._listener.address
+        return self.contact_address or self._listener.address
+
+    @property
+    def local_directory(self) -> str:
+        """The folder of its temporary files; made when it is asked for."""
+        return self._scratch.path
 
     @property
     def heartbeat_interval(self) -> float:
@@ -202,19 +258,27 @@ class Scheduler:
     async def _start(self) -> None:
         self.status = Status.starting
         self._loop = asyncio.get_running_loop()
-        if self.token is None and not self.insecure and self._scheme != "inproc":
+        if self.token is None and not self.insecure and not all(map(is_inproc, self._endpoints)):
             self.token = find_token()
         if self.insecure:
             logger.warning("the scheduler runs insecure: everyone who reaches its port may run code on the workers")
-        self._listener = await self._listen()
+        for endpoint in self._endpoints:
+            self.listeners.append(await self._listen(*endpoint))
+        self._listener = self.listeners[0]
+        await self.preloads.start(lambda: self.local_directory)
         if self.scheduler_file:
             self._write_scheduler_file(self.scheduler_file)
+        for extension in self.extensions.values():
+            await extension.started()
+        await self._start_plugins()
         self.status = Status.running
         logger.info("Scheduler at: %25s", self.address)
         if self.idle_timeout:
             self._check_idle()
 
-    async def _listen(self) -> Listener:
+    async def _listen(
+        self, protocol: str | None, interface: str | None, host: str | None, port: int | str
+    ) -> Listener:
         options: dict[str, Any] = {
             "token": self.token,
             "insecure": self.insecure,
@@ -222,17 +286,16 @@ class Scheduler:
             "on_comm": self._take_comm,
             "limits": self._limits,
         }
-        if self._scheme == "inproc":
+        if is_inproc((protocol,)):
             return await listen("inproc://", **options)
-        host = resolve_listen_host(self._host, self._interface)
-        ports = parse_ports(self._port)
-        for port in ports:
+        ports = parse_ports(port)
+        for wanted in ports:
             try:
-                return await listen(unparse_address("tcp", host, port), **options)
+                return await listen(unparse_address("tcp", resolve_listen_host(host, interface), wanted), **options)
             except OSError:
-                if port == ports[-1]:
+                if wanted == ports[-1]:
                     raise
-        raise ValueError(f"no port can be taken from {self._port!r}")
+        raise ValueError(f"no port can be taken from {port!r}")
 
     def _write_scheduler_file(self, path: str) -> None:
         text = json.dumps({"type": "Scheduler", "id": self.id, "address": self.address})
@@ -264,20 +327,25 @@ class Scheduler:
             # Its error, if any, is of no interest any more, but it has to be read.
             await asyncio.gather(self._start_task, return_exceptions=True)
         self.status = Status.closing
+        await self.preloads.teardown()
         if self._tick is not None:
             self._tick.cancel()
         self._trimmer.cancel()
-        if self._listener is not None:
-            await self._listener.close()
+        for listener in self.listeners:
+            await listener.close()
         for extension in self.extensions.values():
             await extension.close()
         for peer in list(self._peers):
             with contextlib.suppress(CommClosedError):
                 peer.notify("close", reason=reason or "the scheduler closed")
         await asyncio.gather(*(peer.close() for peer in list(self._peers)), return_exceptions=True)
+        for extension in self.extensions.values():
+            await extension.closed()
+        await self._end_background()
         if self.scheduler_file:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.scheduler_file)
+        self._scratch.remove()
         self.status = Status.closed
         self._finished.set()
 
@@ -285,16 +353,20 @@ class Scheduler:
         """Wait until the scheduler is closed."""
         await self._finished.wait()
 
-    def _check_idle(self) -> None:
-        if self.closing or self._loop is None or self.idle_timeout is None:
-            return
-        now = time.monotonic()
+    def check_idle(self) -> float | None:
+        """Monotonic time since when no task is on its way, as far as anybody looked; None if there are some."""
         busy = self.core.counts()
         if busy["processing"] or busy["ready"] or busy["waiting"] or busy["scattering"]:
             self._idle_since = None
         elif self._idle_since is None:
-            self._idle_since = now
-        elif now - self._idle_since >= self.idle_timeout:
+            self._idle_since = time.monotonic()
+        return self._idle_since
+
+    def _check_idle(self) -> None:
+        if self.closing or self._loop is None or self.idle_timeout is None:
+            return
+        since = self.check_idle()
+        if since is not None and time.monotonic() - since >= self.idle_timeout:
             logger.info("the scheduler was idle for %g s and closes", self.idle_timeout)
             self.close_soon(f"idle for {self.idle_timeout:g} s")
             return
@@ -303,6 +375,11 @@ class Scheduler:
     # -- connections -------------------------------------------------------------------------------------------------
 
     def _take_comm(self, comm: Comm) -> None:
+        if comm.role is Role.BEAT and not self.closing:
+            liveness = self.extensions[Liveness.name]
+            assert isinstance(liveness, Liveness)
+            liveness.take(comm)
+            return
         peer = Peer(comm, self._tables[comm.role])
         peer.on_close = self._peer_closed
         self._peers.add(peer)
@@ -313,6 +390,11 @@ class Scheduler:
         self._peers.discard(peer)
         self._workers.lost(peer, str(reason or "its connection was closed"))
         self._clients.lost(peer, reason)
+
+    def give_up_worker(self, entry: WorkerEntry, why: str) -> None:
+        """Do without a worker from now on, although its process may live; its tasks go elsewhere, none is blamed."""
+        self._workers.lost(entry.peer, why, dead=False)
+        entry.peer.abort(CommClosedError(why))
 
     def membership_changed(self) -> None:
         """Workers came or went: say again who may run what, and place."""
@@ -333,14 +415,16 @@ class Scheduler:
         """Have `act` run once everything that is waiting has been read."""
         if not self._awake and self._loop is not None and not self._loop.is_closed():
             self._awake = True
-            self._loop.call_soon(self._act)
+            call_before_sleep(self._loop, self._act)
 
     def _act(self) -> None:
         self._awake = False
-        for target, number, kind, body in self.core.act():
+        for target, number, kind, body in self.core.act(time.time()):
             members: Any = self.members.workers if target == TO_WORKER else self.members.clients
             entry = members.get(number)
             if entry is None:
+                if target != TO_WORKER and number in self.sinks:
+                    self.sinks[number](kind, body)
                 continue
             try:
                 entry.peer.send_frame(kind, body)
@@ -358,8 +442,12 @@ class Scheduler:
                 if allowed != entry.inline_allowed:
                     entry.inline_allowed = allowed
                     self.core.on_inline_allowed(number, allowed)
-        if self.before_sleep is not None and self.core.n_processing() in FEW_TASKS:
-            self.before_sleep(SPIN_SECONDS)
+        if self.after_act is not None:
+            self.after_act()
+        if self.spin is not None and self.core.n_processing() in FEW_TASKS:
+            self.spin(SPIN_SECONDS)
+        if self.validate:
+            self.core.validate()
         self._plan_tick()
         self._trimmer.watch(self.core.n_tasks(), self._loop)
 
@@ -399,3 +487,16 @@ class Scheduler:
             "total_memory": sum(entry.memory_limit for entry in entries),
             "workers": {entry.address: entry.identity() for entry in shown},
         }
+
+
+def _core_settings(allowed_failures: int | None) -> dict[str, Any]:
+    return {
+        "prefill": config.get("scheduler.prefill"),
+        "saturation": config.get("scheduler.worker-saturation"),
+        "bandwidth": config.get("scheduler.bandwidth"),
+        "unknown_duration": config.get("scheduler.unknown-task-duration"),
+        "client_grace": config.get("scheduler.client-grace"),
+        "allowed_failures": config.get("scheduler.allowed-failures")
+        if allowed_failures is None
+        else allowed_failures,
+    }

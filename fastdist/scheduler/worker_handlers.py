@@ -48,7 +48,9 @@ class WorkerHandlers:
         """Operations of nannies by name."""
         return {"worker-exited": self.exited, "identity": self.identity}
 
-    def register(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> dict[str, Any]:
+    def register(
+        self, peer: Peer, fields: dict[str, Any], buffers: list[Any]
+    ) -> tuple[dict[str, Any], list[Any]]:
         """A worker introduces itself; from now on it is given tasks."""
         members = self.scheduler.members
         address = text(fields, "address", 1024)
@@ -88,11 +90,15 @@ class WorkerHandlers:
         for extension in self.scheduler.extensions.values():
             extension.worker_came(entry)
         logger.info("Register worker %s, name %s, %d threads", address, name, entry.nthreads)
-        return {
+        reply: dict[str, Any] = {
             "epoch": self.scheduler.epoch,
             "number": entry.number,
             "heartbeat_interval": entry.beat_interval,
         }
+        payloads: list[Any] = []
+        for extension in self.scheduler.extensions.values():
+            extension.welcome_worker(entry, reply, payloads)
+        return reply, payloads
 
     def heartbeat(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
         """A sign of life, with figures."""
@@ -113,7 +119,7 @@ class WorkerHandlers:
             raise ValueError(f"a worker's status is one of {', '.join(_STATUSES)}, not {status!r}")
         entry.status = status
         entry.closing = entry.closing or status == "closing"
-        self.scheduler.core.on_worker_status(entry.number, status == "running")
+        self.scheduler.core.on_worker_status(entry.number, entry.takes_work)
         self.scheduler.wake()
 
     def exited(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
@@ -140,13 +146,13 @@ class WorkerHandlers:
         self.scheduler.core.on_done(self.entries[peer].number, body)
         self.scheduler.wake()
 
-    def lost(self, peer: Peer, why: str) -> None:
-        """The connection of a worker is gone, expected or not."""
+    def lost(self, peer: Peer, why: str, *, dead: bool = True) -> None:
+        """The connection of a worker is gone, expected or not; only the dead have tasks to blame."""
         entry = self.entries.pop(peer, None)
         if entry is None:
             return
         self.scheduler.members.drop_worker(entry)
-        blamed = entry.nanny is None and not entry.closing
+        blamed = dead and entry.nanny is None and not entry.closing
         self.scheduler.core.on_worker_lost(entry.number, blamed, why)
         self.scheduler.membership_changed()
         for extension in self.scheduler.extensions.values():

@@ -1,8 +1,8 @@
 """What a worker runs for the rows of a dask graph that are no plain function call.
 
-`fastdist/client/graph.py` names these functions in the rows that it makes: a literal, calls nested inside
-each other, and dask nodes that only dask can run. May import the standard library only, so that it costs
-workers nothing.
+The client names these functions in the rows that it makes: for a literal, for dask nodes that only dask can
+run, for functions that belong into an executor of the worker; calls inside of calls are a `Template`. May
+import the standard library only, so that it costs workers nothing; `fastdist.context` when called.
 """
 
 from __future__ import annotations
@@ -11,23 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 
-class Argument:
-    """Stands for input `number` inside a template."""
-
-    __slots__ = ("number",)
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def __reduce__(self) -> tuple[type[Argument], tuple[int]]:
-        return Argument, (self.number,)
-
-    def __repr__(self) -> str:
-        return f"Argument({self.number})"
-
-
 class Call:
-    """A call inside a template; its arguments are templates, too."""
+    """A call inside a task, while the client takes a graph apart."""
 
     __slots__ = ("args", "function", "kwargs")
 
@@ -45,58 +30,9 @@ class Call:
         return f"Call({self.function!r}, {self.args!r}, {self.kwargs!r})"
 
 
-class Build:
-    """A list, tuple, set, frozenset or dict inside a template, made of templates.
-
-    The items of a dict are its keys and values in turn.
-    """
-
-    __slots__ = ("items", "kind")
-
-    def __init__(self, kind: type, items: tuple[Any, ...]) -> None:
-        self.kind = kind
-        self.items = items
-
-    def __reduce__(self) -> tuple[type[Build], tuple[type, tuple[Any, ...]]]:
-        return Build, (self.kind, self.items)
-
-    def __repr__(self) -> str:
-        return f"Build({self.kind.__name__}, {self.items!r})"
-
-
 def literal(value: Any) -> Any:
     """The value of a row that is a literal, or another name for its only input."""
     return value
-
-
-def run_nested(template: Any, *inputs: Any) -> Any:
-    """Run the calls of a template, the innermost first.
-
-    Parameters
-    ----------
-    template : object
-        Made of `Call`, `Build`, `Argument`; anything else is a literal, and nobody looks into it.
-    *inputs : object
-        The values that the arguments stand for.
-
-    Examples
-    --------
-    >>> run_nested(Call(max, (Argument(0), Call(abs, (-7,)))), 3)
-    7
-    """
-    kind = type(template)
-    if kind is Argument:
-        return inputs[template.number]
-    if kind is Call:
-        args = [run_nested(item, *inputs) for item in template.args]
-        kwargs = {name: run_nested(item, *inputs) for name, item in template.kwargs.items()}
-        return template.function(*args, **kwargs)
-    if kind is Build:
-        items = [run_nested(item, *inputs) for item in template.items]
-        if template.kind is dict:
-            return dict(zip(items[::2], items[1::2], strict=True))
-        return template.kind(items)
-    return template
 
 
 def run_node(node: Callable[[dict[Any, Any]], Any], names: tuple[Any, ...], *inputs: Any) -> Any:
@@ -112,3 +48,34 @@ def run_node(node: Callable[[dict[Any, Any]], Any], names: tuple[Any, ...], *inp
         The inputs, in the order of `names`.
     """
     return node(dict(zip(names, inputs, strict=True)))
+
+
+class InExecutor:
+    """A function that runs in one of the worker's other executors; the task waits for it in its own place.
+
+    Parameters
+    ----------
+    name : str
+        Which of `Worker.executors`.
+    function : callable
+    """
+
+    __slots__ = ("function", "name")
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self.name = name
+        self.function = function
+
+    def __reduce__(self) -> tuple[type[InExecutor], tuple[str, Callable[..., Any]]]:
+        return InExecutor, (self.name, self.function)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from contextvars import copy_context
+
+        from fastdist.context import get_worker
+
+        executors = getattr(get_worker(), "executors", {})
+        if self.name not in executors:
+            known = ", ".join(map(repr, executors)) or "none"
+            raise ValueError(f"this worker has no executor {self.name!r} (it has: {known}, and 'default')")
+        return executors[self.name].submit(copy_context().run, self.function, *args, **kwargs).result()

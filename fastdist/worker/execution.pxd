@@ -4,13 +4,7 @@ from libcpp.vector cimport vector
 
 from fastdist._core.worker.core cimport WorkerCore
 from fastdist._core.worker.model cimport TaskRecord
-
-# What one place (a thread, or a coroutine on the loop) executes.
-cdef struct Running:
-    TaskRecord* record
-    double start
-    bint reported
-
+from fastdist.worker.reports cimport Reports
 
 cdef class Function:
     cdef object call
@@ -22,39 +16,46 @@ cdef class Task:
     cdef TaskRecord* record
     cdef uint32_t place
     cdef readonly object worker
+    cdef unsigned long thread           # that executes it; 0 = the loop does
+    cdef uint32_t depth                 # blocks that wait, inside each other
+    cdef bint seceded
+    cdef double left_at                 # when it gave its slot back
+    cdef double waited                  # seconds without a slot, so far
+
+    cdef int go_out(self, bint seceded) except -1
+    cdef int come_back(self) except -1
+    cdef void note_back(self) noexcept
+    cdef double end(self) noexcept
 
 
-cdef class Execution:
-    cdef readonly WorkerCore core
+cdef class Execution(Reports):
     cdef readonly object store
     cdef dict values                    # the dict of the store that takes values of at most `small` bytes, or None
     cdef object large                   # where the other values are, or None
     cdef Py_ssize_t small
     cdef Py_ssize_t room                # how many values that dict takes
     cdef object worker
-    cdef object send
-    cdef object loop
+    cdef object comm
+    cdef TaskRecord* found
     cdef object measure
     cdef bint by_reference
     cdef Py_ssize_t inline_limit
     cdef dict types                     # type -> type number
     cdef dict type_names
-    cdef list free_places               # of the page, for coroutines
     cdef set coroutines
-    cdef vector[Running] running
-    cdef uint64_t* page
-    cdef uint64_t own_page[512]
-    cdef Py_buffer mapped
-    cdef bint is_mapped
-    cdef bint flushing
-    cdef bint flush_again
-    cdef double timer_at
-    cdef object timer
     cdef readonly list threads
+    cdef public object recorder         # is told of each execution, while somebody wants to know, else None
+    cdef str thread_name
+    cdef int n_threads
+    cdef int n_out                      # threads whose task holds no slot
+    cdef int max_threads
 
+    cdef TaskRecord* watch_connection(self) except? NULL
     cdef TaskRecord* execute(self, TaskRecord* record, Task task) except? NULL
     cdef TaskRecord* complete(self, TaskRecord* record, object result, double start, bint go_on) except? NULL
     cdef int fail(self, TaskRecord* record, object error, double start) except -1
+    cdef int replace_thread(self) except -1
+    cdef TaskRecord* end_coroutine(self, Task task, double* start) noexcept
     cdef int hand_over(self, TaskRecord* record, Function function, tuple args, dict kwargs) except -1
     cdef Function function_of(self, uint32_t function_id)
     cdef list inputs_of(self, TaskRecord* record)
@@ -63,8 +64,3 @@ cdef class Execution:
     cdef object value_of(self, uint64_t task_id)
     cdef int keep(self, uint64_t task_id, object value, Py_ssize_t nbytes) except -1
     cdef int drop(self, uint64_t task_id) except -1
-    cdef int begin(self, TaskRecord* record, uint32_t place, double now) except -1
-    cdef void end(self, uint32_t place) noexcept
-    cdef int arm_from_thread(self, double when) except -1
-    cdef double next_tick(self) noexcept
-    cdef bint rows_are_old(self, double now) noexcept

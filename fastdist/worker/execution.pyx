@@ -2,58 +2,44 @@
 
 Each execution thread takes ready tasks from the worker core, one after the other: it loads the function, decodes the
 arguments, calls, stores the result and appends a row to the open DONE frame. The event loop has no part in that. A
-thread that finds no task sends what has gathered and sleeps without the GIL. While there is more to do, rows are sent
-when the oldest is about a millisecond old: by the thread between two tasks, by a timer of the loop during a long one.
+thread that finds no task sends what has gathered and sleeps without the GIL.
 
-May import: `fastdist._core`, `fastdist.protocol`, `fastdist.context`, `fastdist.errors`.
+May import: `fastdist._core`, `fastdist.protocol`, `fastdist.context`, `fastdist.errors`, the reports.
 """
 
 cimport cython
-from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
 from libc.limits cimport LONG_MAX
-from libc.math cimport INFINITY
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libcpp.vector cimport vector
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from fastdist._core.codec.frames cimport DONE_RESCHEDULE, DONE_RETRACTED
 from fastdist._core.codec.values cimport decode_arguments, encode_into
 from fastdist._core.worker.core cimport WorkerCore
+from fastdist._core.worker cimport slots
 from fastdist._core.worker.model cimport RUN_INLINE, TaskRecord, arguments_of, edges_of
+from fastdist.worker.reports cimport PLACES, Reports, busy_word, clock
 
 import contextvars
 import inspect
 import threading
+from _thread import get_ident
 
 from fastdist._core.keys.canonical import decode_key
 from fastdist._core.worker.inspect import key_of
 from fastdist.context import current_task, current_worker
-from fastdist.errors import CommClosedError, Reschedule
+from fastdist.errors import Reschedule, TooManyThreadsError
 from fastdist.protocol.failures import dump_failure
 from fastdist.protocol.functions import load_function
 from fastdist.worker.store import SMALL_BYTES, DictStore, SplitStore
 
 cdef enum:
-    PLACES = 255                # of the page of executing tasks
+    SPARE_THREADS = 8           # that outlive the waits for which they were started
     MAX_TYPES = 10_000          # types and names of types that are remembered
-    FLUSH_BYTES = 1 << 20       # a frame is sent once its payloads are this large
 
-cdef double FLUSH_AGE = 0.001       # a thread between two tasks sends rows that are older
-cdef double TIMER_AGE = 0.0015      # the timer sends rows that are older
-cdef double STARTED_AGE = 0.005     # a task that executes for longer is reported as started
-cdef double SLACK = 0.0005          # a timer this much too late is left as it is
-
-cdef uint64_t BUSY = <uint64_t>1 << 32
 cdef list NO_INPUTS = []
 cdef object THIS_FILE = "execution.pyx"
-
-
-cdef inline double clock() noexcept nogil:
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return now.tv_sec + 1e-9 * now.tv_nsec
 
 
 @cython.final
@@ -76,6 +62,96 @@ cdef class Task:
         self.place = place
         self.record = NULL
         self.worker = worker
+        self.thread = 0
+
+    def give_slot_back(self) -> bool:
+        """Let other tasks execute, until `take_slot`; False where there is nothing to give: see `context.blocking`.
+
+        Raises
+        ------
+        TooManyThreadsError
+            If the worker may start no more threads.
+        """
+        if self.record == NULL or (self.thread and self.thread != get_ident()):
+            return False
+        if self.depth == 0 and not self.seceded:
+            self.go_out(False)
+        self.depth += 1
+        return True
+
+    def take_slot(self) -> None:
+        """Undo `give_slot_back`: wait for a slot; a coroutine takes one at once."""
+        if self.depth == 0:
+            return
+        self.depth -= 1
+        if self.depth == 0 and not self.seceded:
+            self.come_back()
+
+    def secede(self) -> None:
+        """Execute without a slot from now on.
+
+        Raises
+        ------
+        TooManyThreadsError
+            If the worker may start no more threads.
+        """
+        if self.record == NULL or self.seceded:
+            return
+        if self.depth == 0:
+            self.go_out(True)
+        else:
+            slots.leave_slot(self.execution.core, self.record, True, clock())
+        self.seceded = True
+
+    def rejoin(self) -> None:
+        """Undo `secede`: wait for a slot."""
+        if self.record == NULL or not self.seceded:
+            return
+        self.seceded = False
+        if self.depth == 0:
+            self.come_back()
+        else:
+            slots.leave_slot(self.execution.core, self.record, False, clock())
+
+    cdef int go_out(self, bint seceded) except -1:
+        if self.thread:
+            self.execution.replace_thread()
+        self.left_at = clock()
+        # A task that only waits is not to blame for a death; one that seceded may be.
+        if self.place < PLACES and not seceded:
+            self.execution.page[3 + 2 * self.place] = 0
+        slots.leave_slot(self.execution.core, self.record, seceded, self.left_at)
+        self.execution.expect_relax(self.left_at)
+        # What this task waits for may need what the open frame says.
+        self.execution.flush()
+        return 0
+
+    cdef int come_back(self) except -1:
+        cdef WorkerCore core = self.execution.core
+        cdef bint at_once = self.thread == 0
+        with nogil:
+            slots.take_slot(core, self.record, at_once, clock())
+        if self.place < PLACES:
+            self.execution.page[3 + 2 * self.place] = busy_word(self.record)
+        self.note_back()
+        return 0
+
+    cdef void note_back(self) noexcept:
+        self.waited += clock() - self.left_at
+        if self.thread:
+            self.execution.n_out -= 1
+
+    cdef double end(self) noexcept:
+        """The execution is over; the seconds of it without a slot."""
+        cdef double waited
+        if self.depth or self.seceded:
+            self.note_back()
+        waited = self.waited
+        self.record = NULL
+        self.waited = 0
+        self.depth = 0
+        self.seceded = False
+        return waited
 
     @property
     def task_id(self) -> int:
@@ -94,7 +170,7 @@ cdef class Task:
 
 
 @cython.final
-cdef class Execution:
+cdef class Execution(Reports):
     """Executes the tasks of one worker core.
 
     Parameters
@@ -116,64 +192,75 @@ cdef class Execution:
         everything else is passed by reference when it is asked for.
     inline_limit : int
         How many bytes a result has at most that is sent with the report.
+    max_threads : int
+        How many threads there are at most, with those of tasks that wait.
     page : ExecutingPage, optional
         Where the executing tasks are noted for whoever looks after a sudden death.
+    comm : Comm, optional
+        Where tasks come from: a thread that idles reads it itself.
     """
 
     def __cinit__(self, WorkerCore core, object store, *, object send, object loop, object measure, object worker=None,
-                  bint by_reference=False, Py_ssize_t inline_limit=4096, object page=None):
-        cdef uint32_t place
-        self.core = core
+                  bint by_reference=False, Py_ssize_t inline_limit=4096, int max_threads=1000, object page=None,
+                  object comm=None):
         self.store = store
         self.values = store.values if type(store) in (DictStore, SplitStore) else None
         self.large = store.large if type(store) is SplitStore else (store if self.values is None else None)
         self.small = SMALL_BYTES if type(store) is SplitStore else <Py_ssize_t>LONG_MAX
         self.room = store.room if type(store) is SplitStore else <Py_ssize_t>LONG_MAX
-        self.send = send
-        self.loop = loop
+        self.comm = comm
         self.measure = measure
         self.worker = worker
         self.by_reference = by_reference
         self.inline_limit = inline_limit
+        self.max_threads = max_threads
+        self.n_threads = self.n_out = 0
         self.types = {}
         self.type_names = {}
         self.coroutines = set()
         self.threads = []
-        self.timer_at = INFINITY
-        self.page = self.own_page
-        if page is not None:
-            PyObject_GetBuffer(page.memory, &self.mapped, PyBUF_WRITABLE)
-            self.is_mapped = True
-            self.page = <uint64_t*>self.mapped.buf
-        self.running.resize(PLACES)
-        for place in range(PLACES):
-            self.running[place].record = NULL
-        self.free_places = list(range(PLACES - 1, -1, -1))
-
-    def __dealloc__(self):
-        self.release_page()
-
-    def release_page(self) -> None:
-        """Let go of the page of executing tasks, so that it can be closed."""
-        if self.is_mapped:
-            self.is_mapped = False
-            self.page = self.own_page
-            PyBuffer_Release(&self.mapped)
 
     # Threads
 
     def start_threads(self, uint32_t count, str name="fastdist-execution") -> None:
         """Start this many execution threads."""
+        self.thread_name = name
         for _ in range(count):
-            place = self.free_places.pop()
+            place = self.take_place()
             thread = threading.Thread(target=self.run_thread, args=(place,), name=f"{name}-{place}", daemon=True)
+            self.n_threads += 1
             self.threads.append(thread)
-            thread.start()
+            try:
+                thread.start()
+            except BaseException:
+                self.end_thread(place, thread)
+                raise
+
+    def end_thread(self, uint32_t place, thread: threading.Thread) -> None:
+        """Forget a thread that ends."""
+        self.n_threads -= 1
+        self.threads.remove(thread)
+        self.free_place(place)
+
+    cdef int replace_thread(self) except -1:
+        """One more thread waits or seceded: there must be enough others to use all slots."""
+        self.n_out += 1
+        if self.n_threads - self.n_out >= <int>self.core.slots:
+            return 0
+        try:
+            if self.n_threads >= self.max_threads:
+                raise TooManyThreadsError(self.n_threads)
+            self.start_threads(1, self.thread_name)
+        except BaseException:
+            self.n_out -= 1
+            raise
+        return 0
 
     def run_thread(self, uint32_t place) -> None:
         """Execute tasks until the core is closed: the body of an execution thread."""
         cdef Task task = Task(self, place, self.worker)
         cdef TaskRecord* record = NULL
+        task.thread = get_ident()
         current_task.set(task)
         current_worker.set(self.worker)
         while True:
@@ -181,11 +268,36 @@ cdef class Execution:
                 record = self.core.take()
             if record == NULL:
                 self.flush()
+                if self.n_threads - self.n_out > <int>self.core.slots + SPARE_THREADS:
+                    self.end_thread(place, threading.current_thread())
+                    return
+                record = self.watch_connection()
+            if record == NULL:
                 with nogil:
                     record = self.core.wait()
                 if record == NULL:
                     return
             record = self.execute(record, task)
+
+    cdef TaskRecord* watch_connection(self) except? NULL:
+        """Read the connection until there is a task; NULL at once if another thread reads it."""
+        cdef TaskRecord* record
+        cdef int bell = -1 if self.comm is None else self.comm.reader_descriptor()
+        if bell < 0 or not self.core.watch(bell):
+            return NULL
+        self.found = NULL
+        try:
+            self.comm.read_until(self.look, None)
+        finally:
+            self.core.unwatch()
+        record = self.found
+        self.found = NULL
+        return record
+
+    def look(self) -> bool:
+        """Whether the thread that reads the connection has something else to do."""
+        self.found = self.core.look()
+        return self.found != NULL or self.core.gate.closed
 
     cdef TaskRecord* execute(self, TaskRecord* record, Task task) except? NULL:
         """Execute one task; returns the next one, or NULL if there is none."""
@@ -201,14 +313,14 @@ cdef class Execution:
             inputs = self.inputs_of(record)
             if inputs is None:
                 self.end(task.place)
-                task.record = NULL
+                task.end()
                 self.core.give_up(record, DONE_RETRACTED, 0, clock())
                 return NULL
             args, kwargs = decode_arguments(arguments_of(record), record.arguments_length, inputs)
             inputs = None
             if function.is_coroutine:
                 self.end(task.place)
-                task.record = NULL
+                task.end()
                 self.hand_over(record, function, args, kwargs)
                 return NULL
             if kwargs is None:
@@ -217,12 +329,10 @@ cdef class Execution:
                 result = function.call(*args, **kwargs)
         except BaseException as error:
             self.end(task.place)
-            task.record = NULL
-            self.fail(record, error, start)
+            self.fail(record, error, start + task.end())
             return NULL
         self.end(task.place)
-        task.record = NULL
-        return self.complete(record, result, start, True)
+        return self.complete(record, result, start + task.end(), True)
 
     cdef TaskRecord* complete(self, TaskRecord* record, object result, double start, bint go_on) except? NULL:
         """Store and report the result of a task; returns the next task if there is one and `go_on`."""
@@ -241,6 +351,8 @@ cdef class Execution:
             self.fail(record, error, start)
             return NULL
         now = clock()
+        if self.recorder is not None:
+            self.recorder(record.task_id, start, now, nbytes, type(result))
         if not self.core.finish(record, nbytes, number, <float>(now - start), payload.data(), payload.size(), now,
                                 &following if go_on else NULL):
             self.drop(record.task_id)
@@ -261,6 +373,8 @@ cdef class Execution:
         while traceback is not None and traceback.tb_frame.f_code.co_filename.endswith(THIS_FILE):
             traceback = traceback.tb_next
         failure = dump_failure(error.with_traceback(traceback))
+        if self.recorder is not None:
+            self.recorder(record.task_id, start, now, 0, None)
         self.core.fail(record, <float>(now - start), <const uint8_t*><const char*>failure, len(failure), now)
         return 0
 
@@ -298,7 +412,7 @@ cdef class Execution:
             return <object>known
         return self.name_type(kind)
 
-    def name_type(self, kind: type) -> int:
+    def name_type(self, kind) -> int:
         """The number of a type; a new name is sent with the next DONE frame."""
         name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
         number = self.type_names.get(name)
@@ -357,14 +471,14 @@ cdef class Execution:
 
     cdef int hand_over(self, TaskRecord* record, Function function, tuple args, dict kwargs) except -1:
         """Have the event loop run a coroutine function; it takes a slot of the core, but no thread."""
-        cdef Task task = Task(self, self.free_places.pop() if self.free_places else PLACES, self.worker)
+        cdef Task task = Task(self, self.take_place(), self.worker)
         task.record = record
         self.loop.call_soon_threadsafe(self.start_coroutine, task, function.call, args, kwargs or {})
         return 0
 
     def start_coroutine(self, Task task, function: object, args: tuple, kwargs: dict) -> None:
         """Start a coroutine function on the loop."""
-        start = clock()
+        cdef double start = clock()
         self.begin(task.record, task.place, start)
         context = contextvars.copy_context()
         context.run(current_task.set, task)
@@ -372,122 +486,41 @@ cdef class Execution:
         try:
             running = context.run(self.loop.create_task, context.run(function, *args, **kwargs))
         except BaseException as error:
-            self.end_coroutine(task)
-            self.fail(task.record, error, start)
+            self.fail(self.end_coroutine(task, &start), error, start)
             self.flush()
             return
         self.coroutines.add(running)
         running.add_done_callback(lambda done: self.on_coroutine_done(task, done, start))
 
-    def on_coroutine_done(self, Task task, done: object, start: float) -> None:
+    def on_coroutine_done(self, Task task, done: object, double start) -> None:
         """Report what a coroutine returned or raised."""
+        cdef TaskRecord* record = self.end_coroutine(task, &start)
         self.coroutines.discard(done)
-        self.end_coroutine(task)
         try:
             result = done.result()
         except BaseException as error:
-            self.fail(task.record, error, start)
+            self.fail(record, error, start)
         else:
-            self.complete(task.record, result, start, False)
+            self.complete(record, result, start, False)
         self.flush()
 
-    def end_coroutine(self, Task task) -> None:
-        """Give the place of a coroutine back."""
+    cdef TaskRecord* end_coroutine(self, Task task, double* start) noexcept:
+        """Give the place of a coroutine back; its waits are added to `start`."""
+        cdef TaskRecord* record = task.record
         self.end(task.place)
-        if task.place < PLACES:
-            self.free_places.append(task.place)
+        self.free_place(task.place)
+        start[0] += task.end()
+        return record
 
     # Reports
 
-    cdef int begin(self, TaskRecord* record, uint32_t place, double now) except -1:
-        """Note what executes where, and see to it that the loop's timer looks in time."""
-        cdef double needed
-        if place < PLACES:
-            self.page[2 + 2 * place] = record.task_id
-            self.page[3 + 2 * place] = BUSY | record.attempt
-            self.running[place].record = record
-            self.running[place].start = now
-            self.running[place].reported = False
-        needed = self.core.oldest_row + TIMER_AGE if self.core.oldest_row else now + STARTED_AGE
-        if self.timer_at > needed + SLACK:
-            self.arm_from_thread(needed)
-        return 0
-
-    cdef void end(self, uint32_t place) noexcept:
-        if place < PLACES:
-            self.page[3 + 2 * place] = 0
-            self.running[place].record = NULL
-
-    cdef bint rows_are_old(self, double now) noexcept:
-        return self.core.oldest_row != 0 and (
-            now - self.core.oldest_row > FLUSH_AGE or self.core.done_size() > FLUSH_BYTES
-        )
-
-    def flush(self) -> None:
-        """Send the open DONE frame from this thread; if another thread is at it, it sends these rows too."""
-        self.flush_again = True
-        if self.flushing:
-            return
-        self.flushing = True
-        try:
-            while self.flush_again:
-                self.flush_again = False
-                body = self.core.take_done()
-                if body is not None:
-                    self.send(body)
-        except CommClosedError:
-            # The owner of the connection is told by it; rows have nowhere to go until it is back.
-            pass
-        finally:
-            self.flushing = False
-
-    cdef int arm_from_thread(self, double when) except -1:
-        self.timer_at = when
-        try:
-            self.loop.call_soon_threadsafe(self.arm)
-        except RuntimeError:
-            # The loop is closed: nobody is left to report to.
-            self.timer_at = 0
-        return 0
-
-    def arm(self) -> None:
-        """(On the loop) Set the timer to the time that a thread asked for."""
-        if self.timer is not None:
-            self.timer.cancel()
-        self.timer = self.loop.call_later(max(0.0, self.timer_at - clock()), self.tick)
-
-    def expect_work(self) -> None:
-        """(On the loop) Tasks have come: set the timer, so that no thread has to ask for it."""
-        if self.timer_at == INFINITY:
-            self.timer_at = clock() + TIMER_AGE
-            self.arm()
-
-    def tick(self) -> None:
-        """(On the loop) Report tasks that execute for long, and send rows that are old."""
-        cdef double now = clock()
-        cdef uint32_t place
-        cdef Running* running
-        self.timer = None
-        for place in range(PLACES):
-            running = &self.running[place]
-            if running.record != NULL and not running.reported and now - running.start >= STARTED_AGE:
-                running.reported = True
-                self.core.note_started(running.record, now)
-        if self.core.oldest_row and now - self.core.oldest_row >= TIMER_AGE - SLACK:
-            self.flush()
-        self.timer_at = self.next_tick()
-        if self.timer_at != INFINITY:
-            self.arm()
-
-    cdef double next_tick(self) noexcept:
-        cdef double when = INFINITY
-        cdef uint32_t place
-        if self.core.oldest_row:
-            when = self.core.oldest_row + TIMER_AGE
-        for place in range(PLACES):
-            if self.running[place].record != NULL and not self.running[place].reported:
-                when = min(when, self.running[place].start + STARTED_AGE)
-        return when
+    def executing(self) -> list:
+        """(task id, identifier of its thread) of the tasks that execute now; on the event loop, the thread is 0."""
+        threads = {thread.name.rpartition("-")[2]: thread.ident for thread in list(self.threads)}
+        return [
+            (self.running[place].record.task_id, threads.get(str(place), 0))
+            for place in range(PLACES) if self.running[place].record != NULL
+        ]
 
     # End
 
@@ -504,6 +537,6 @@ cdef class Execution:
     def join(self, timeout: float) -> bool:
         """Wait for the threads to end; False if one still executes a task after `timeout` seconds."""
         cdef double deadline = clock() + timeout
-        for thread in self.threads:
+        for thread in list(self.threads):
             thread.join(max(0.0, deadline - clock()))
-        return not any(thread.is_alive() for thread in self.threads)
+        return not any(thread.is_alive() for thread in list(self.threads))

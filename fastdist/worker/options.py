@@ -11,34 +11,36 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgpack
+
 from fastdist.comm.addresses import bracketed, resolve_listen_host, unparse_address
+from fastdist.security import check_security
 
 #: Options of dask's worker that are not built yet, with the values that ask for nothing.
 NOT_BUILT: dict[str, tuple[Any, ...]] = {
     "services": (None, {}),
     "executor": (None,),
     "silence_logs": (None,),
-    "preload": (None, (), []),
-    "preload_argv": (None, (), []),
-    "security": (None,),
     "extensions": (None, {}),
     "metrics": (None, {}),
     "startup_information": (None, {}),
     "dashboard_address": (None,),
     "dashboard": (False, None),
     "http_prefix": ("/", None),
-    "plugins": ((), [], None),
     "low_level_profiler": (None, False),
     "validate": (None, False),
     "profile_cycle_interval": (None,),
-    "lifetime": (None,),
-    "lifetime_stagger": (None,),
-    "lifetime_restart": (None, False),
     "transition_counter_max": (False, None),
     "data": (None,),
     "scheduler_sni": (None,),
     "WorkerStateClass": (None,),
 }
+
+
+def needed_resources(packed: bytes) -> dict[str, float]:
+    """The resources that the options of a task ask for."""
+    options = msgpack.unpackb(packed)
+    return dict(options.get("resources") or {})
 
 
 def refuse_unbuilt(options: Mapping[str, Any]) -> None:
@@ -52,6 +54,9 @@ def refuse_unbuilt(options: Mapping[str, Any]) -> None:
         There is no such option.
     """
     for name, value in options.items():
+        if name == "security":
+            check_security(value, "Worker")
+            continue
         if name not in NOT_BUILT:
             raise TypeError(f"Worker() has no option {name!r}")
         if not any(value is nothing or value == nothing for nothing in NOT_BUILT[name]):

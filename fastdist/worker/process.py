@@ -82,7 +82,7 @@ def _prepare(config: Message) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL)
     sys.argv = config["argv"]
     remove_at_parent_death(config["scratch"])
-    logging.basicConfig(format="%(asctime)s - %(name)s - %(levelname)s - %(message)s")
+    logging.basicConfig(format=settings.get("admin.log-format"))
     logging.getLogger("fastdist").setLevel(config["log_level"])
 
 
@@ -118,7 +118,9 @@ async def _serve(config: Message, control: socket.socket) -> int:
     await asyncio.wait([finished, stop], return_when=asyncio.FIRST_COMPLETED)
     # Told before the worker closes: whatever happens from now on, it is not to be started again.
     reason = stop.result() if stop.done() else _reason_of(worker)
-    channel.send({"op": "closing", "reason": reason})
+    restart = not stop.done() and bool(getattr(worker, "restart_wanted", False))
+    cut_off = not stop.done() and bool(getattr(worker, "was_cut_off", False))
+    channel.send({"op": "closing", "reason": reason, "restart": restart, "cut_off": cut_off})
     closing = asyncio.ensure_future(worker.close(reason=reason))
     await asyncio.wait([closing], timeout=TASK_GRACE)
     if closing.done():

@@ -257,6 +257,8 @@ class SpillStore:
     def _spill(self, task_id: int, entry: _Entry) -> int:
         """Write one entry that is marked as busy to disk; returns the bytes of memory that this freed."""
         try:
+            if getattr(type(entry.value), "__fastdist_stays__", False):
+                raise TypeError(f"{entry.value!r} stays in memory")
             buffers = list(self._dumps(entry.value))
         except Exception as error:
             # Legal until the value must travel.

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Any
 
 from fastdist._core.worker.core import WorkerCore
@@ -36,8 +38,23 @@ ABSENT, FOUND, REFUSED = 0, 1, 2
 OFFLOAD_BYTES = 64 * 1024
 #: Bytes that a worker without a memory limit serves at the same time; other requests wait their turn.
 MAX_SERVED_BYTES = 256 * 1024 * 1024
+#: Requests for copies at the same time, and the bytes of one.
+MAX_COPY_REQUESTS = 4
+MAX_COPY_BYTES = 50 * 1024 * 1024
 #: Seconds until a worker that does not answer a request for data counts as failed.
 FETCH_TIMEOUT = 300.0
+
+
+@dataclass
+class Copy:
+    """A result of which a copy is wanted here."""
+
+    task_id: int
+    key: bytes
+    nbytes: int
+    #: Addresses that have not been asked.
+    holders: list[str]
+    here: bool = False
 
 
 class Transfer:
@@ -55,6 +72,8 @@ class Transfer:
         Bytes that a value takes.
     served_bytes : int
         Bytes that are served at the same time.
+    request_bytes : int
+        Bytes that one request for copies asks for, unless a single one is larger.
     """
 
     def __init__(
@@ -66,6 +85,7 @@ class Transfer:
         offload: Executor,
         measure: Callable[[Any], int],
         served_bytes: int = MAX_SERVED_BYTES,
+        request_bytes: int = MAX_COPY_BYTES,
     ) -> None:
         self.core = core
         self.execution = execution
@@ -74,7 +94,11 @@ class Transfer:
         self._offload = offload
         self._measure = measure
         self._serving = Room(served_bytes)
+        self._request_bytes = request_bytes
+        self._max_peers = MAX_COPY_REQUESTS
         self._fetches: set[asyncio.Task[None]] = set()
+        #: Storing a value and telling the core are one step, in which nothing may be freed.
+        self.storing = threading.Lock()
         self.bytes_fetched = 0
         self.bytes_served = 0
 
@@ -97,13 +121,13 @@ class Transfer:
             self.bytes_fetched += nbytes
         except (OSError, TimeoutError, asyncio.TimeoutError, FastdistError, KeyError) as error:
             logger.info("fetching %d inputs from worker %d failed: %s", len(task_ids), number, error)
-        # No await from here on: storing and telling the core are one step for this loop; it alone frees data.
-        found = {
-            task_id: self._store(task_id, value)
-            for task_id, value in values.items()
-            if self.core.awaits(task_id)
-        }
-        self.core.on_fetched(number, task_ids, found, time.monotonic())
+        with self.storing:
+            found = {
+                task_id: self._store(task_id, value)
+                for task_id, value in values.items()
+                if self.core.awaits(task_id)
+            }
+            self.core.on_fetched(number, task_ids, found, time.monotonic())
         self.execution.expect_work()
         self.start_fetches()
 
@@ -144,6 +168,71 @@ class Transfer:
         if len(buffer) <= OFFLOAD_BYTES:
             return results.loads([buffer])
         return await asyncio.get_running_loop().run_in_executor(self._offload, results.loads, [buffer])
+
+    # Copying
+
+    async def acquire(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> dict[str, Any]:
+        """Handler: fetch copies of results that other workers hold, because the scheduler wants them here.
+
+        The answer has a flag for each: whether it is here now.
+        """
+        rows = [
+            Copy(task_id, key, nbytes, list(holders))
+            for task_id, key, nbytes, holders in zip(
+                check.ids(fields, "task_ids"),
+                check.items(fields, "keys", bytes),
+                check.ids(fields, "sizes"),
+                check.items(fields, "holders", (list, tuple)),
+                strict=True,
+            )
+        ]
+        open_requests = asyncio.Semaphore(self._max_peers)
+        while True:
+            by_holder: dict[str, list[Copy]] = {}
+            for row in rows:
+                if not row.here and row.holders and not self.core.paused:
+                    by_holder.setdefault(row.holders.pop(0), []).append(row)
+            if not by_holder:
+                break
+            await asyncio.gather(
+                *(
+                    self._copy_from(address, batch, open_requests)
+                    for address, group in by_holder.items()
+                    for batch in self._batches(group)
+                )
+            )
+        # The scheduler hears of the copies before it gets the answer.
+        self.execution.flush()
+        return {"found": [row.here for row in rows]}
+
+    def _batches(self, rows: list[Copy]) -> Iterator[list[Copy]]:
+        batch: list[Copy] = []
+        total = 0
+        for row in rows:
+            if batch and total + row.nbytes > self._request_bytes:
+                yield batch
+                batch, total = [], 0
+            batch.append(row)
+            total += row.nbytes
+        yield batch
+
+    async def _copy_from(self, address: str, rows: list[Copy], open_requests: asyncio.Semaphore) -> None:
+        task_ids = [row.task_id for row in rows]
+        try:
+            async with open_requests:
+                peer = await self.pool.get(address)
+                reply = await peer.call("get-data", timeout=FETCH_TIMEOUT, task_ids=task_ids)
+                values = await self._values(task_ids, reply["found"], reply.buffers, peer.comm.in_process)
+        except (OSError, TimeoutError, asyncio.TimeoutError, FastdistError, KeyError) as error:
+            logger.info("copying %d results from %s failed: %s", len(rows), address, error)
+            return
+        for row in rows:
+            if row.task_id not in values:
+                continue
+            if self.core.takes(row.task_id):
+                nbytes, type_number = self._store(row.task_id, values[row.task_id])
+                self.core.on_put(row.task_id, row.key, nbytes, type_number, time.monotonic())
+            row.here = row.task_id in self.store
 
     # Serving
 
@@ -198,11 +287,12 @@ class Transfer:
         values = buffers if peer.comm.in_process else [await self._loads(buffer) for buffer in buffers]
         sizes = []
         for task_id, key, value in zip(task_ids, keys, values, strict=True):
-            if not self.core.takes(task_id):
-                sizes.append(self._measure(value))
-                continue
-            nbytes, type_number = self._store(task_id, value)
-            self.core.on_put(task_id, key, nbytes, type_number, time.monotonic())
+            with self.storing:
+                if self.core.takes(task_id):
+                    nbytes, type_number = self._store(task_id, value)
+                    self.core.on_put(task_id, key, nbytes, type_number, time.monotonic())
+                else:
+                    nbytes = self._measure(value)
             sizes.append(nbytes)
         # No task may ever run here that would report this along with its own result.
         self.execution.flush()

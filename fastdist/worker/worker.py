@@ -13,34 +13,43 @@ import logging
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-
-import msgpack
 
 from fastdist import config
 from fastdist._core.codec.frames import FrameKind
 from fastdist._core.codec.sizeof import sizeof
 from fastdist._core.worker.core import WorkerCore
 from fastdist._core.worker.inspect import state_counts
+from fastdist.attributes import BorrowedAttributes
 from fastdist.comm.core import Comm, Limits, Listener, connect, listen
 from fastdist.comm.handshake import Role
 from fastdist.comm.token import Token, find_token
+from fastdist.context import current_worker
 from fastdist.errors import CommClosedError
+from fastdist.preloading import Arguments, Names, PreloadManager
 from fastdist.rpc import fields as check
+from fastdist.rpc.blocking import blocked
 from fastdist.rpc.peer import Peer
 from fastdist.rpc.pool import ConnectionPool
 from fastdist.status import Status
+from fastdist.system.beat import Beat
 from fastdist.system.memory import process_memory
 from fastdist.system.processors import processor_count
 from fastdist.system.scratch import ScratchFolder
+from fastdist.worker.actors import ActorHost
 from fastdist.worker.data import DataView
 from fastdist.worker.executing import ExecutingPage
 from fastdist.worker.execution import Execution
+from fastdist.worker.lifetime import Lifetime, echo
+from fastdist.worker.information import Information
+from fastdist.worker.liveness import start_beat
 from fastdist.worker.memory import MemoryManager, MemoryThresholds, parse_memory_limit
-from fastdist.worker.options import listen_address, refuse_unbuilt, scheduler_address
+from fastdist.worker.options import listen_address, needed_resources, refuse_unbuilt, scheduler_address
+from fastdist.worker.plugins import PluginCalls
 from fastdist.worker.run import run_function
 from fastdist.worker.spill import SpillStore
 from fastdist.worker.store import SMALL_BYTES, DictStore, SplitStore
@@ -52,13 +61,13 @@ logger = logging.getLogger("fastdist.worker")
 SMALL_SHARE = 0.05
 #: The share of the memory limit for the values of one request to another worker, and for those being served.
 TRANSFER_SHARE = 0.05
-#: Bytes of one request for inputs, unless the memory limit asks for less.
-MAX_FETCH_BYTES = 50 * 1024 * 1024
+#: What others than the scheduler may ask of a worker.
+FOR_ALL = ("identity", "get-data", "put-data", "actor-execute", "actor-attribute")
 #: Frames of the scheduler that are kept while its answer to the registration is on the way.
 MAX_EARLY_FRAMES = 1000
 
 
-class Worker:
+class Worker(PluginCalls, Lifetime, BorrowedAttributes):
     """Executes tasks for a scheduler and keeps their results.
 
     Parameters
@@ -73,6 +82,8 @@ class Worker:
         How many tasks execute at the same time; by default one per processor.
     name : int or str, optional
         What to call this worker; its address by default.
+    preload, preload_argv : list of str, optional
+        Modules to load before the first task, and arguments for them; see `fastdist.preloading`.
     local_directory : path, optional
         Where temporary files go.
     resources : dict, optional
@@ -81,6 +92,8 @@ class Worker:
         When to spill and to pause: bytes, a fraction of the machine's memory, "auto", or 0 for no limit.
     host, port, interface, protocol, contact_address
         Where to listen, and the address to tell to others.
+    lifetime, lifetime_stagger : str or float, optional; lifetime_restart : bool
+        After how long, give or take, to retire, and whether the nanny starts another worker then.
     nanny : str, optional
         Address or name of the nanny that watches this process.
     death_timeout : str or float, optional
@@ -105,6 +118,9 @@ class Worker:
     ...     await worker.finished()
     """
 
+    ATTRIBUTES_FROM = "fastdist.compat.worker_attributes:attribute_of"
+    MADE_LATER = ("core", "store", "execution", "transfer", "data", "memory_manager", "scheduler", "event_loop")
+
     def __init__(
         self,
         scheduler_ip: str | None = None,
@@ -115,6 +131,8 @@ class Worker:
         local_directory: str | os.PathLike[str] | None = None,
         name: int | str | None = None,
         resources: Mapping[str, float] | None = None,
+        preload: Names | None = None,
+        preload_argv: Arguments | None = None,
         memory_limit: str | float | None = "auto",
         host: str | None = None,
         port: int | str | None = None,
@@ -128,11 +146,15 @@ class Worker:
         insecure: bool = False,
         **options: Any,
     ) -> None:
+        self._init_plugins(options.pop("plugins", ()))
+        self._init_lifetime(options)
         refuse_unbuilt(options)
         self.scheduler_address = scheduler_address(scheduler_ip, scheduler_port, scheduler_file)
         self.nthreads = nthreads or processor_count()
         self.memory_limit = parse_memory_limit(memory_limit, self.nthreads)
-        self.resources = {str(key): float(amount) for key, amount in (resources or {}).items()}
+        wanted = config.get("worker.resources") if resources is None else resources
+        self.resources = {str(key): float(amount) for key, amount in wanted.items()}
+        self.preloads = PreloadManager.configured(self, "worker", preload, preload_argv)
         self.nanny = nanny
         self.contact_address = contact_address
         self.address = ""
@@ -145,19 +167,25 @@ class Worker:
         self._name = name
         self._listen_address = listen_address(self.scheduler_address, protocol, host, port, interface)
         self._directory = None if local_directory is None else os.fspath(local_directory)
-        self._scratch = ScratchFolder("worker", local_directory)
+        self._scratch = ScratchFolder("worker", local_directory or config.get("temporary-directory"))
         self._death_timeout = None if death_timeout is None else config.parse_timedelta(death_timeout)
         self._heartbeat_interval = (
             None if heartbeat_interval is None else config.parse_timedelta(heartbeat_interval)
         )
         needs_token = token is None and not insecure and not self.scheduler_address.startswith("inproc://")
-        self._token = find_token() if needs_token else token
-        self._insecure = insecure
+        self.token = find_token() if needs_token else token
+        self.insecure = insecure
         self._finished = asyncio.Event()
         self._listener: Listener | None = None
+        self._beat: Beat | None = None
+        #: Whether it closes because the scheduler dropped it, or is gone: only its nanny can tell which.
+        self.was_cut_off = False
         self._callers: set[Peer] = set()
         self._early_frames: list[tuple[int, bytes]] = []
         self._closing: asyncio.Task[None] | None = None
+        self.actor_host = ActorHost(self)
+        #: What `get_client` gives in tasks, once one has asked.
+        self.client_of_tasks: Any = None
 
     # Life
 
@@ -183,13 +211,15 @@ class Worker:
         if self.status is not Status.created:
             return self
         self.status = Status.starting
-        self._offload = ThreadPoolExecutor(2, "fastdist-offload")
-        self._pool = ConnectionPool(Role.WORKER, self._token, insecure=self._insecure)
+        self.event_loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._offload = ThreadPoolExecutor(2, "fastdist-offload", current_worker.set, (self,))
+        self._pool = ConnectionPool(Role.WORKER, self.token, insecure=self.insecure)
         try:
             self._listener = await listen(
                 self._listen_address,
-                token=self._token,
-                insecure=self._insecure,
+                token=self.token,
+                insecure=self.insecure,
                 on_comm=self._on_caller,
                 role=Role.WORKER,
                 limits=self._limits(),
@@ -200,6 +230,7 @@ class Worker:
             await self.close(reason=f"could not start: {error}")
             raise
         self.status = Status.running
+        self._start_lifetime()
         return self
 
     def _limits(self) -> Limits:
@@ -212,8 +243,8 @@ class Worker:
         comm = await connect(
             self.scheduler_address,
             role=Role.WORKER,
-            token=self._token,
-            insecure=self._insecure,
+            token=self.token,
+            insecure=self.insecure,
             timeout=self._death_timeout,
             retry=True,
         )
@@ -225,12 +256,22 @@ class Worker:
             "register-worker", timeout=self._death_timeout, **self._registration()
         )
         self._set_up(comm, reply)
+        await self.preloads.start(lambda: self.local_directory)
+        await self._set_up_plugins(reply)
         if self.before_work is not None:
             self.before_work(self)
         self._begin()
         self._heartbeat_fixed = self._heartbeat_interval is not None
         self._heartbeat_interval = self._heartbeat_interval or float(reply.get("heartbeat_interval") or 1.0)
         self._start_background(self._heartbeats())
+        self._beat = await start_beat(
+            self.scheduler_address,
+            self.token,
+            self.insecure,
+            epoch=self.core.epoch,
+            number=int(reply["number"]),
+            seconds=float(reply.get("beat_interval") or 0),
+        )
 
     def _frame_keeper(self, kind: int) -> Callable[[Peer, memoryview], None]:
         """Frames may follow the answer to the registration so closely that they come before it was read."""
@@ -249,8 +290,8 @@ class Worker:
             int(reply["number"]),
             slots=self.nthreads,
             resources=self.resources,
-            read_option=_needed_resources,
-            max_bytes=self._share(MAX_FETCH_BYTES),
+            read_option=needed_resources,
+            max_bytes=self._share(config.get("worker.transfer.message-bytes-limit")),
         )
         self.store = self._make_store()
         self._page = self._make_page()
@@ -263,7 +304,9 @@ class Worker:
             worker=self,
             by_reference=comm.in_process,
             inline_limit=config.get("scheduler.inline-limit"),
+            max_threads=config.get("worker.max-threads"),
             page=self._page,
+            comm=comm,
         )
         self.transfer = Transfer(
             self.core, self.execution, self.store, self._pool, self._offload, sizeof, self._share(MAX_SERVED_BYTES)
@@ -276,7 +319,7 @@ class Worker:
                 self._spill_store,
                 pause=self._pause,
                 resume=self._resume,
-                thresholds=_thresholds(),
+                thresholds=MemoryThresholds.configured(),
                 interval=config.get("worker.memory.monitor-interval"),
             )
 
@@ -353,22 +396,29 @@ class Worker:
     async def _close(self, timeout: float, reason: str) -> None:
         started = hasattr(self, "execution")
         logger.info("worker %s closes: %s", self.name, reason)
-        if self.status is Status.running or self.status is Status.paused:
+        if self.status in (Status.running, Status.paused, Status.closing_gracefully):
             self._tell_status(Status.closing)
         self.status = Status.closing
+        await self.preloads.teardown()
         for task in self.background:
             task.cancel()
         if started:
+            await self._tear_down_plugins()
             self.execution.close()
             if self.memory_manager is not None:
                 self.memory_manager.stop()
+            self.actor_host.close()
             await self.transfer.close()
+        if self.client_of_tasks is not None:
+            await self.client_of_tasks.close(timeout=1)
         if self._listener is not None:
             await self._listener.close()
         for peer in [*self._callers, getattr(self, "scheduler", None)]:
             if peer is not None:
                 await peer.close()
         await self._pool.close()
+        if self._beat is not None:
+            self._beat.close()
         if started:
             await self._end_execution(timeout)
         self._offload.shutdown(wait=False)
@@ -393,18 +443,24 @@ class Worker:
     # Connections
 
     def _handlers(self) -> dict[str, Any]:
-        return {
+        handlers = {
             "run": self._run,
             "identity": lambda peer, fields, buffers: self.identity(),
             "close": self._on_close_asked,
             "heartbeat-interval": self._on_heartbeat_interval,
             "get-data": self._get_data,
             "put-data": self._put_data,
+            **self.actor_host.handlers(),
+            **self._plugin_handlers(),
+            **Information(self).handlers(),
+            **self._lifetime_handlers(),
         }
+        return blocked(handlers, config.get("worker.blocked-handlers"), "worker")
 
     def _on_caller(self, comm: Comm) -> None:
         """Somebody wants data, or brings some."""
-        handlers = {name: self._handlers()[name] for name in ("identity", "get-data", "put-data")}
+        handlers = {name: handler for name, handler in self._handlers().items() if name in FOR_ALL}
+        handlers["echo"] = echo
         peer = Peer(comm, handlers)
         self._callers.add(peer)
         peer.on_close = lambda closed, reason: self._callers.discard(closed)
@@ -425,6 +481,7 @@ class Worker:
 
     def _on_scheduler_closed(self, peer: Peer, reason: Exception | None) -> None:
         if self._closing is None and self.status is not Status.starting:
+            self.was_cut_off = True
             self._close_soon(f"the connection to the scheduler was lost: {reason or 'it closed'}")
 
     def _close_soon(self, reason: str) -> None:
@@ -436,12 +493,23 @@ class Worker:
 
     def _on_run(self, peer: Peer, body: memoryview) -> None:
         self.core.on_run(body, time.monotonic())
-        self.execution.expect_work()
-        self.transfer.start_fetches()
+        if self._on_loop():
+            self.execution.expect_work()
+            self.transfer.start_fetches()
+        elif self.core.wants_fetch():
+            self.event_loop.call_soon_threadsafe(self.transfer.start_fetches)
+        self._note_changes()
 
     def _on_free(self, peer: Peer, body: memoryview) -> None:
-        self.execution.drop_values(self.core.on_free(body, time.monotonic()))
-        self.execution.expect_work()
+        with self.transfer.storing:
+            self.execution.drop_values(self.core.on_free(body, time.monotonic()))
+        if self._on_loop():
+            self.execution.expect_work()
+        self._note_changes()
+
+    def _on_loop(self) -> bool:
+        """Whether this is the thread of the event loop; an execution thread that idles reads frames, too."""
+        return threading.get_ident() == self._loop_thread
 
     def _on_retract(self, peer: Peer, body: memoryview) -> None:
         self.core.on_retract(body, time.monotonic())
@@ -450,6 +518,7 @@ class Worker:
 
     def _send_done(self, body: bytes) -> None:
         self.scheduler.send_frame(FrameKind.DONE, body)
+        self._note_changes()
 
     # Reports
 
@@ -527,16 +596,6 @@ class Worker:
                 "the scheduler is gone; it does not learn that worker %s is %s", self.name, status.value
             )
 
-    def _start_background(self, coroutine: Any) -> None:
-        task = asyncio.ensure_future(coroutine)
-        self.background.add(task)
-        task.add_done_callback(self._on_background_done)
-
-    def _on_background_done(self, task: asyncio.Task[Any]) -> None:
-        self.background.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            logger.error("a background task of worker %s failed", self.name, exc_info=task.exception())
-
     # For people
 
     @property
@@ -564,18 +623,3 @@ class Worker:
             f"ready: {counts.get('ready', 0)}, comm: {counts.get('in_flight', 0)}, "
             f"waiting: {counts.get('waiting', 0)}>"
         )
-
-
-def _needed_resources(packed: bytes) -> dict[str, float]:
-    """The resources that an option asks for."""
-    options = msgpack.unpackb(packed)
-    return dict(options.get("resources") or {})
-
-
-def _thresholds() -> MemoryThresholds:
-    return MemoryThresholds(
-        target=config.get("worker.memory.target") or None,
-        spill=config.get("worker.memory.spill") or None,
-        pause=config.get("worker.memory.pause") or None,
-        terminate=config.get("worker.memory.terminate") or None,
-    )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fastdist import config
 from fastdist.cli import common, scheduler, worker
 from fastdist.cli import worker as worker_module
 
@@ -22,7 +23,6 @@ from fastdist.cli import worker as worker_module
         ["--dashboard"],
         ["--dashboard-address", ":9999"],
         ["--dashboard-prefix", "/x"],
-        ["--preload", "module"],
         ["--protocol", "ws"],
         ["--jupyter"],
     ],
@@ -39,12 +39,8 @@ def test_the_scheduler_exits_with_2_and_names_what_is_not_built(
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--preload-nanny", "module"],
         ["--nanny-port", "3000"],
         ["--scheduler-sni", "x"],
-        ["--lifetime", "5s"],
-        ["--lifetime-stagger", "5s"],
-        ["--lifetime-restart"],
         ["--tls-cert", "x"],
         ["--dashboard"],
     ],
@@ -62,10 +58,50 @@ def test_options_that_do_no_harm_are_accepted() -> None:
     command_line = scheduler.parser()
     harmless = "--no-dashboard --no-jupyter --no-show --dashboard-address :0 --protocol tcp"
     options = command_line.parse_args(harmless.split())
-    common.refuse_unbuilt(command_line, options, "jupyter", "preload_argv")
+    common.refuse_unbuilt(command_line, options, "jupyter")
     command_line = worker.parser()
-    options = command_line.parse_args(["tcp://x:1", "--no-dashboard", "--no-lifetime-restart"])
-    common.refuse_unbuilt(command_line, options, "preload_argv", "lifetime_restart")
+    options = command_line.parse_args(["tcp://x:1", "--no-dashboard"])
+    common.refuse_unbuilt(command_line, options)
+
+
+SETUP_WITH_OPTIONS = """\
+import click
+@click.command()
+@click.option("--size", type=int)
+@click.argument("words", nargs=-1)
+def dask_setup(server, size, words): pass
+"""
+
+
+def test_what_is_no_option_goes_to_the_preload_in_order(tmp_path: Path) -> None:
+    preload = tmp_path / "with_options.py"
+    preload.write_text(SETUP_WITH_OPTIONS)
+    given = ["tcp://x:1", "--nthreads", "3", "--preload", str(preload), "--size", "5", "a", "--no-nanny", "b"]
+    options = common.parse_arguments(worker.parser(), given)
+    assert (options.scheduler, options.nthreads, options.nanny) == ("tcp://x:1", 3, False)
+    assert options.preload_argv == ["--size", "5", "a", "b"]
+    (one,) = worker.worker_options(options)
+    assert (one["preload"], one["preload_argv"]) == ([str(preload)], options.preload_argv)
+    options = common.parse_arguments(scheduler.parser(), ["--preload", str(preload), "a", f"--port={1}"])
+    assert (options.port, options.preload_argv) == (1, ["a"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--size", "5"], "unrecognized arguments: --size 5; arguments for a preload need --preload"),
+        (["--preload", "no_such_module_at_all"], "No module named 'no_such_module_at_all'"),
+        (["--preload", "def dask_setup(server): pass", "x"], "no preload takes the arguments x"),
+        (["--preload", SETUP_WITH_OPTIONS, "--size", "many"], "the preload does not understand its arguments"),
+    ],
+)
+def test_arguments_that_nobody_takes_are_refused(
+    arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        scheduler.main(arguments)
+    assert ended.value.code == 2
+    assert text in capsys.readouterr().err
 
 
 def options_of(*arguments: str) -> list[dict[str, object]]:
@@ -129,9 +165,7 @@ def test_the_listen_address_gives_host_and_port() -> None:
     assert (only["host"], only["port"], only["contact_address"]) == ("0.0.0.0", 9000, "tcp://me:9000")
 
 
-def test_the_scheduler_is_found_by_argument_file_or_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_scheduler_is_found_by_argument_file_or_setting(tmp_path: Path) -> None:
     parse = worker.parser().parse_args
     assert worker.find_scheduler(parse(["tcp://x:1"])) == "tcp://x:1"
     file = tmp_path / "scheduler.json"
@@ -139,9 +173,8 @@ def test_the_scheduler_is_found_by_argument_file_or_environment(
     assert worker.find_scheduler(parse(["--scheduler-file", str(file)])) == "tcp://y:2"
     with pytest.raises(ValueError, match="not both"):
         worker.find_scheduler(parse(["tcp://x:1", "--scheduler-file", str(file)]))
-    monkeypatch.setenv(worker.SCHEDULER_ADDRESS_VARIABLE, "tcp://z:3")
-    assert worker.find_scheduler(parse([])) == "tcp://z:3"
-    monkeypatch.delenv(worker.SCHEDULER_ADDRESS_VARIABLE)
+    with config.set({"scheduler-address": "tcp://z:3"}):
+        assert worker.find_scheduler(parse([])) == "tcp://z:3"
     with pytest.raises(ValueError, match="scheduler-file"):
         worker.find_scheduler(parse([]))
     file.write_text("{}")

@@ -133,8 +133,6 @@ def test_a_function_is_sent_once(client: Client, cluster: FakeCluster) -> None:
         ({"retries": 1.5}, TypeError, "retries="),
         ({"priority": "high"}, TypeError, "priority="),
         ({"fifo_timeout": "soon"}, ValueError, "fifo_timeout="),
-        ({"actor": True}, NotImplementedError, "actor="),
-        ({"actors": True}, NotImplementedError, "actors="),
     ],
 )
 def test_wrong_options_are_named(client: Client, kwargs: dict[str, Any], error: Any, text: Any) -> None:
@@ -399,8 +397,8 @@ def test_questions_about_the_cluster(client: Client, cluster: FakeCluster) -> No
     future.result()
     assert client.scheduler_info()["type"] == "Fake"
     assert client.nthreads() == client.ncores() == {cluster.scheduler_address: 3}
-    assert client.who_has([future]) == {future.key: (cluster.scheduler_address,)}
-    assert client.has_what() == {cluster.scheduler_address: (future.key,)}
+    assert client.who_has([future]) == {future.key: [cluster.scheduler_address]}
+    assert client.has_what() == {cluster.scheduler_address: [future.key]}
     client.wait_for_workers(1)
     with pytest.raises(WorkerStartTimeoutError, match="Only 1 of 2"):
         client.wait_for_workers(2, timeout=0.01)
@@ -473,9 +471,13 @@ def test_arguments_of_the_constructor_are_checked(cluster: FakeCluster) -> None:
         Client(cluster, n_workers=2)
     with pytest.raises(ValueError, match="timeout=None"):
         Client(cluster, timeout=None)
-    for name in ("loop", "security", "serializers", "deserializers", "extensions"):
+    for name in ("serializers", "deserializers", "extensions"):
         with pytest.raises(NotImplementedError, match=f"{name}="):
             Client(cluster, **{name: {"x": 1}})
+    with pytest.raises(NotImplementedError, match="security=True"):
+        Client(cluster, security=True)
+    with pytest.raises(TypeError, match="loop="):
+        Client(cluster, loop={"x": 1})
     with pytest.raises(OSError):
         Client("inproc://nobody", timeout=0.05)
 

@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastdist._core.keys.canonical import encode_key
-from fastdist.client.graph import FlatGraph, Input, flatten
+from fastdist.client.flattening import Input
+from fastdist.client.graph import FlatGraph, flatten
 from fastdist.errors import CycleError, GraphError, MissingKeyError
-from fastdist.tasks.evaluate import Argument, Build, Call, run_nested
+from fastdist.tasks.template import Argument, Build, Template
 
 Point = namedtuple("Point", "x y")
 
@@ -75,7 +76,7 @@ def run(flat: FlatGraph, external: dict[Any, Any] | None = None) -> list[Any]:
             assert number < row or number >= len(flat), "a row comes before one of its dependencies"
             inputs.append(results[number] if number < len(flat) else outside[number - len(flat)])
         function = pickle.loads(pickle.dumps(flat.functions[row]))
-        kwargs = fill(flat.kwargs[row], inputs)
+        kwargs = fill(flat.kwargs[row] or {}, inputs)
         results.append(function(*fill(flat.args[row], inputs), **kwargs))
     everything = results + outside
     return [everything[number] for number in flat.outputs]
@@ -143,7 +144,6 @@ def test_plain_calls_become_plain_rows():
     assert flat.key_bytes == [b"sx", b"sz"]
     assert flat.functions == [inc, pack]
     assert flat.dependencies == [[], [0]]
-    assert list(flat.order) == [0, 1]
     assert flat.outputs == [1]
     x, items, three = flat.args[1]
     assert type(x) is Input and x.index == 0
@@ -422,13 +422,15 @@ def test_random_legacy_graphs_mean_what_they_mean_to_dask(graph):
 # What workers run
 
 
-def test_templates_run_inside_out():
-    items = Build(list, (Argument(1), Call(inc, (Argument(0),))))
-    template = Call(pack, (items,), {"d": Build(dict, ("a", 1))})
-    assert run_nested(template, 1, 2) == ("packed", ([2, 2],), {"d": {"a": 1}})
+def test_a_template_runs_its_calls_in_order():
+    items = Build(list, (Argument(1), Argument(2)))
+    steps = [(inc, (Argument(0),), {}), (pack, (items,), {"d": Build(dict, ("a", 1)), "s": Build(slice, (1, None, 2))})]
+    template = Template(2, steps)
+    expected = ("packed", ([2, 2],), {"d": {"a": 1}, "s": slice(1, None, 2)})
+    assert template(1, 2) == expected
     again = pickle.loads(pickle.dumps(template))
     assert repr(again) == repr(template)
-    assert run_nested(again, 1, 2) == ("packed", ([2, 2],), {"d": {"a": 1}})
+    assert again(1, 2) == expected
 
 
 def test_flattening_imports_no_dask():

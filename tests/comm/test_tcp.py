@@ -242,11 +242,11 @@ def test_a_finalizer_that_sends_while_another_send_is_under_way_goes_behind_it(e
 
                 nested = False
 
-                def sendmsg(self, pieces: list[Any]) -> int:
+                def send(self, frame: bytes) -> int:
                     if self.nested:
-                        return real.sendmsg(pieces)
+                        return real.send(frame)
                     self.nested = True
-                    sent = real.send(b"".join(pieces)[:20])
+                    sent = real.send(frame[:20])
                     comm.send(6, b"nested")
                     return sent
 
@@ -267,8 +267,8 @@ def test_an_interrupt_in_the_middle_of_a_send_closes_the_connection(ends: Opener
             real = pair.near._sock
 
             class Interrupting:
-                def sendmsg(self, pieces: list[Any]) -> int:
-                    real.send(b"".join(pieces)[:20])
+                def send(self, frame: bytes) -> int:
+                    real.send(frame[:20])
                     raise KeyboardInterrupt
 
                 def __getattr__(self, name: str) -> Any:
@@ -331,13 +331,28 @@ def test_a_port_of_a_range_and_a_range_that_is_full(token: Token) -> None:
     asyncio.run(main())
 
 
+def can_bind_to(host: str) -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind((host, 0))
+    except OSError:
+        return False
+    return True
+
+
 def test_all_interfaces_give_an_address_that_can_be_reached(token: Token) -> None:
     async def main() -> None:
         listener = await open_listener(token, address="tcp://:0")
-        assert listener.listen_address.startswith("tcp://0.0.0.0:")
-        assert "0.0.0.0" not in listener.address
-        comm = await connect(listener.address, role=Role.CLIENT, token=token)
-        comm.abort()
+        where, _, port = listener.listen_address.rpartition(":")
+        assert where in ("tcp://[::]", "tcp://0.0.0.0")
+        assert "0.0.0.0" not in listener.address and "::" not in listener.address
+        addresses = [listener.address, f"tcp://127.0.0.1:{port}"]
+        if where == "tcp://[::]" and can_bind_to("::1"):
+            addresses.append(f"tcp://[::1]:{port}")
+        for address in addresses:
+            comm = await connect(address, role=Role.CLIENT, token=token)
+            assert "::ffff" not in comm.local_address
+            comm.abort()
         await listener.close()
 
     asyncio.run(main())

@@ -53,8 +53,6 @@ def test_senseless_counts_are_refused(workers: int | None, threads: int | None) 
         {"security": True},
         {"dashboard_address": ":9999"},
         {"services": {"bokeh": 1}},
-        {"blocked_handlers": ["run"]},
-        {"loop": object()},
         {"start": False},
         {"protocol": "tls"},
         {"worker_dashboard_address": ":0"},

@@ -115,7 +115,7 @@ def test_scaling_starts_and_closes_the_newest(processes: bool) -> None:
 def test_an_asynchronous_cluster_lives_on_the_running_loop() -> None:
     async def main() -> None:
         async with LocalCluster(n_workers=1, threads_per_worker=1, asynchronous=True) as cluster:
-            assert cluster.loop is asyncio.get_running_loop()
+            assert cluster.loop.asyncio_loop is asyncio.get_running_loop()
             assert registered(cluster) == 1
             await cluster.scale(2)
             assert registered(cluster) == 2

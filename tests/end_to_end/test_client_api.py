@@ -139,7 +139,7 @@ def test_scatter_to_some_and_to_all_workers(client: Client) -> None:
     everywhere = client.scatter(b"x" * 1000 + client.id.encode(), broadcast=True)
     assert sorted(client.who_has(everywhere)[everywhere.key]) == addresses
     here = client.scatter([client.id + "here"], workers=[addresses[1]])
-    assert client.who_has(here)[here[0].key] == (addresses[1],)
+    assert client.who_has(here)[here[0].key] == [addresses[1]]
     same = client.scatter("equal" + client.id)
     assert client.scatter("equal" + client.id).key == same.key
     assert client.scatter("equal" + client.id, hash=False).key != same.key
@@ -206,7 +206,7 @@ def test_released_futures_free_the_data(client: Client, eventually: Any) -> None
     total.release()
     assert eventually(lambda: size() == 0)
     assert client.who_has() == {}
-    assert set(client.has_what().values()) == {()}
+    assert not any(client.has_what().values())
 
 
 def test_data_that_two_clients_want_stays_until_both_let_go(
@@ -333,7 +333,7 @@ def test_close_is_idempotent_and_final(cluster: LocalCluster) -> None:
     client.close()
     client.close()
     assert client.status == "closed"
-    assert "closed" in repr(client)
+    assert repr(client) == "<Client: No scheduler connected>"
     assert future.status == "cancelled"
     with pytest.raises(FutureCancelledError, match="client-closed"):
         future.result(timeout=1)

@@ -80,7 +80,7 @@ def on_loop(client: Client, function: Callable[[], object]) -> None:
     async def call() -> None:
         function()
 
-    asyncio.run_coroutine_threadsafe(call(), client.loop).result(20)
+    asyncio.run_coroutine_threadsafe(call(), client._loop).result(20)
 
 
 def entry_of(cluster: LocalCluster, client: Client) -> Any:
@@ -148,11 +148,11 @@ def test_a_call_waits_for_the_return(
         away(True)
         cut(cluster, client)
         until(lambda: not client._connection.is_open, "the end of the connection")
-        asked = asyncio.run_coroutine_threadsafe(client._connection.call("ncores"), client.loop)
-        scattering = asyncio.run_coroutine_threadsafe(client.scatter([5], asynchronous=True), client.loop)
+        asked = asyncio.run_coroutine_threadsafe(client._connection.call("ncores"), client._loop)
+        scattering = asyncio.run_coroutine_threadsafe(client.scatter([5], asynchronous=True), client._loop)
         with pytest.raises(TimeoutError, match="did not come back within"):
             asyncio.run_coroutine_threadsafe(
-                client._connection.call("ncores", timeout=0.01), client.loop
+                client._connection.call("ncores", timeout=0.01), client._loop
             ).result(20)
         assert not asked.done()
         away(False)

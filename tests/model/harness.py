@@ -151,6 +151,14 @@ class Pair:
         self.model.on_death_report(address, known, "signal 9")
         self.compare()
 
+    def about(self, name: str, tasks: Sequence[Task], *more: Any, worker: int | None = None) -> Any:
+        """An event about tasks, which the core knows by id."""
+        first = () if worker is None else (worker,)
+        answer = getattr(self.core, name)(*first, [task.id for task in tasks], *more)
+        assert getattr(self.model, name)(*first, tasks, *more) == answer
+        self.compare()
+        return answer
+
     # -- commands -------------------------------------------------------------------------------------
 
     def act(self) -> None:
@@ -245,6 +253,7 @@ class Pair:
             "processing_on": task.worker.address if task.worker else None,
             "nbytes": task.nbytes if task.state is State.MEMORY else 0,
             "type": task.type if task.state is State.MEMORY else "",
+            "kept": task.kept,
             "retries": task.retries,
             "suspicious": task.suspicious,
             "has_work": task.function is not None,

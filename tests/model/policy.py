@@ -174,7 +174,7 @@ class Policy:
 
     def _has_room(self, worker: Worker, prefix: Prefix) -> bool:
         settings = self.universe.settings
-        if len(worker.processing) - worker.ahead < math.ceil(settings["saturation"] * worker.nthreads):
+        if worker.pressing < math.ceil(settings["saturation"] * worker.nthreads):
             return True
         if prefix.duration < 0 or prefix.nbytes > settings["bulky_bytes"]:
             return False
@@ -246,11 +246,11 @@ class Policy:
     def balance(self) -> None:
         """An idle worker is given what a loaded one has not started."""
         running = self.universe.running()
-        if len(running) < 2 or len(running[0].processing) - running[0].ahead >= running[0].nthreads:
+        if len(running) < 2 or running[0].startable >= running[0].nthreads:
             return
         thief = running[0]
         victim = min(running, key=lambda worker: (-worker.load, worker.number))
-        startable = len(victim.processing) - victim.ahead
+        startable = victim.startable
         gap = int((victim.load - thief.load) * 1e9)
         if victim is thief or any(task.asked_back for task in victim.processing):
             return

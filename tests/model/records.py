@@ -90,11 +90,14 @@ class Task:
     ahead: bool = False
     started: bool = False
     asked_back: bool = False
+    waits: bool = False
+    seceded: bool = False
     worker: Worker | None = None
     booked: int = 0
     nbytes: int = 0
     type: str = ""
     error: bytes | None = None
+    kept: int = 0
 
     @property
     def waiting_on(self) -> int:
@@ -153,11 +156,22 @@ class Worker:
 
     @property
     def occupancy(self) -> int:
-        return sum(CLASS_NANOSECONDS[task.booked] for task in self.processing)
+        return sum(CLASS_NANOSECONDS[task.booked] for task in self.processing if not (task.waits or task.seceded))
 
     @property
     def ahead(self) -> int:
         return sum(task.ahead for task in self.processing)
+
+    @property
+    def startable(self) -> int:
+        """Tasks that have a thread, or could start."""
+        out = sum(task.waits or task.seceded for task in self.processing)
+        return len(self.processing) - self.ahead - out
+
+    @property
+    def pressing(self) -> int:
+        """The same, less what those that wait may hold back."""
+        return self.startable - sum(task.waits for task in self.processing)
 
     def used(self, resource: str) -> float:
         """How much of a resource the tasks of the worker take."""
@@ -170,7 +184,7 @@ class Worker:
 
     def weigh(self) -> None:
         """Look at the load again."""
-        busy = len(self.processing) - self.ahead
+        busy = self.pressing
         self.load = self.occupancy * 1e-9 / self.nthreads
         self.rank = self.load if busy >= self.nthreads else busy / self.nthreads - 1.0
 
@@ -214,7 +228,7 @@ class Universe:
         self.options: dict[int, Options] = {}
         self.prefixes: dict[str, Prefix] = {}
         self.functions: set[bytes] = set()
-        self.generation = 0
+        self.generation = 1 << 31  # nested submissions count down from here
         self.stale = 0
         self.became_ready: list[Task] = []
         self.may_go_ahead: list[Task] = []

@@ -30,6 +30,7 @@ DEFAULTS = {
     "latency": 0.005,
 }
 UNKNOWN_INPUT = "an input of this task is not known to the scheduler any more"
+NOTHING_TO_RETRY = "the scheduler has no such task that could be tried again: submit it again"
 
 
 def as_float32(value: float) -> float:
@@ -102,6 +103,7 @@ class Reference:
         assert task.state is (State.WAITING if ahead else State.READY)
         task.attempt += 1
         task.worker, task.ahead, task.started, task.asked_back = worker, ahead, False, False
+        task.waits = task.seceded = False
         task.booked = task.prefix.duration_class
         task.state = State.PROCESSING
         worker.processing.append(task)
@@ -138,6 +140,7 @@ class Reference:
         task.worker.processing.remove(task)
         self.universe.touch(task.worker)
         task.worker, task.ahead, task.started, task.asked_back = None, False, False, False
+        task.waits = task.seceded = False
 
     def need(self, task: Task) -> None:
         """RELEASED -> WAITING or READY, with the inputs that have to be computed again."""
@@ -409,6 +412,7 @@ class Reference:
                     needed.dependents.append(task)
             else:
                 task.state, task.error = State.ERRED, reason_payload(Reason.UNKNOWN_KEY, UNKNOWN_INPUT)
+                task.function = None
         client.ids[id] = task
         task.want(client, id if row.wanted else 0)
         if not row.wanted:
@@ -462,17 +466,32 @@ class Reference:
         client = self.universe.clients[number]
         named = [self.tasks[key] for key in keys if key in self.tasks]
         for task in self.with_dependents(named):
-            for owner, id in list(task.wants):
-                if id and (force or owner is client):
-                    task.wants.remove((owner, id))
-                    del owner.ids[id]
-                    self.tell(owner, id, task, TaskStatus.STATUS_CANCELLED, payload)
+            self.drop_wants(task, None if force else client, payload)
         self.tidy()
         return len(named)
 
-    def on_retry(self, keys: Sequence[bytes]) -> None:
+    def on_restart(self, payload: bytes) -> None:
+        """Cancel everything."""
+        for task in self.tasks.values():
+            self.drop_wants(task, None, payload)
+        self.tidy()
+
+    def drop_wants(self, task: Task, only: Client | None, payload: bytes) -> None:
+        """One client, or nobody, wants the task any more."""
+        for owner, id in list(task.wants):
+            if id and only in (None, owner):
+                task.wants.remove((owner, id))
+                del owner.ids[id]
+                self.tell(owner, id, task, TaskStatus.STATUS_CANCELLED, payload)
+
+    def on_retry(self, keys: Sequence[bytes], number: int, ids: Sequence[int]) -> None:
         """Try failed tasks again."""
-        stack, roots = [self.tasks[key] for key in keys if key in self.tasks], []
+        named = [self.tasks[key] for key in keys if key in self.tasks]
+        for key, id in zip(keys, ids, strict=True):
+            if key not in self.tasks:
+                payload = reason_payload(Reason.UNKNOWN_KEY, NOTHING_TO_RETRY)
+                self.tell(self.universe.clients[number], id, None, TaskStatus.STATUS_LOST, payload)
+        stack, roots = list(named), []
         while stack:
             task = stack.pop()
             if task.state is State.ERRED and task not in roots:
@@ -486,6 +505,16 @@ class Reference:
             if task.wants and task.state is State.RELEASED:
                 self.tell_all(task, TaskStatus.STATUS_PENDING)
                 self.need(task)
+        for task in named:
+            if task.state is State.ERRED and task.function is None:
+                self.tell_error(task)
+        self.tidy()
+
+    def on_scatter_failed(self, tasks: Sequence[Task], payload: bytes) -> None:
+        """Data does not come."""
+        for task in tasks:
+            if task.alive and task.state is State.SCATTERING:
+                self.fail(task, payload)
         self.tidy()
 
     def on_scatter(self, number: int, first_id: int, keys: Sequence[bytes]) -> list[tuple[Task, bool]]:

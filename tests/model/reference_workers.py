@@ -16,6 +16,8 @@ from tests.core.scheduler.frames import DoneRow
 from tests.model.records import Options, Prefix, State, Task, Worker
 from tests.model.reference import Reference, Refused, as_float32
 
+MAX_WAITERS = 20
+
 
 class FullReference(Reference):
     """The whole model."""
@@ -69,7 +71,7 @@ class FullReference(Reference):
             return
         executing: list[Task] = []
         if blamed:
-            may_run = [task for task in worker.processing if not task.ahead]
+            may_run = [task for task in worker.processing if not (task.ahead or task.waits)]
             may_run.sort(key=lambda task: (not task.started, task.priority, task.rank))
             executing = may_run[: worker.nthreads]
         attempts = [(task, task.attempt) for task in executing]
@@ -121,7 +123,7 @@ class FullReference(Reference):
             return
         n_types = len(worker.types) + len(new_types)
         for _, row in rows:
-            if row.status > DoneStatus.DONE_STARTED or (row.status == 0 and row.type >= n_types):
+            if row.status > DoneStatus.DONE_RETURNED or (row.status == 0 and row.type >= n_types):
                 raise Refused("an unknown status or type")
         worker.types += new_types
         measured: dict[Prefix, list[tuple[float, int]]] = {}
@@ -153,8 +155,18 @@ class FullReference(Reference):
             task.started = True
         elif row.status == DoneStatus.DONE_RETRACT_REFUSED:
             task.started, task.asked_back = True, False
+        elif row.status >= DoneStatus.DONE_WAITS:
+            self.take_away(worker, task, row.status)
         else:
             self.back(task, tell_worker=row.status == DoneStatus.DONE_RESCHEDULE)
+
+    def take_away(self, worker: Worker, task: Task, status: int) -> None:
+        """The task gave its thread back, or has one again."""
+        if status != DoneStatus.DONE_RETURNED or task.waits or task.seceded:
+            self.universe.touch(worker)
+        task.waits = status == DoneStatus.DONE_WAITS
+        task.seceded = status == DoneStatus.DONE_SECEDED
+        task.started = task.started or task.waits or task.seceded
 
     @staticmethod
     def has_use(worker: Worker, task: Task | None) -> bool:
@@ -197,6 +209,53 @@ class FullReference(Reference):
             self.tell_free(holder, task)
             if not task.holders:
                 self.lose_data(task)
+
+    # -- copies ---------------------------------------------------------------------------------------
+
+    @staticmethod
+    def on_kept(tasks: Sequence[Task], count: int) -> None:
+        """The user wants copies."""
+        for task in tasks:
+            if task.alive:
+                task.kept = count
+
+    def on_drop_copies(self, number: int, tasks: Sequence[Task]) -> int:
+        """A worker drops copies."""
+        return sum([self.drop_copy(task, self.universe.workers[number]) for task in tasks if task.alive])
+
+    def on_reduce_copies(self) -> int:
+        """Copies that nobody needs go."""
+        count = 0
+        for task in sorted(self.tasks.values(), key=lambda task: task.id & 0xFFFFFFFF):
+            surplus = len(task.holders) - self.copies_wanted(task)
+            for worker in sorted(task.holders, key=lambda worker: (worker.running, -self.held(worker), worker.number)):
+                if surplus > 0 and self.drop_copy(task, worker):
+                    surplus -= 1
+                    count += 1
+        return count
+
+    def held(self, worker: Worker) -> int:
+        """Bytes that a worker holds."""
+        return sum(task.nbytes for task in self.tasks.values() if worker in task.holders)
+
+    @staticmethod
+    def copies_wanted(task: Task) -> int:
+        """How many copies are of use."""
+        if task.waiters > MAX_WAITERS:
+            return max(MAX_WAITERS, task.kept)
+        placed = {other.worker.number for other in task.dependents if other.worker}
+        unplaced = [other for other in task.dependents if other.is_needed and not other.worker]
+        return max(len(placed) + len(unplaced), task.kept, 1)
+
+    def drop_copy(self, task: Task, worker: Worker) -> bool:
+        """One copy goes, unless it is the last one or is about to be used."""
+        if worker not in task.holders or len(task.holders) == 1:
+            return False
+        if any(other.worker is worker for other in task.dependents):
+            return False
+        task.holders.remove(worker)
+        self.tell_free(worker, task)
+        return True
 
     # -- commands -------------------------------------------------------------------------------------
 

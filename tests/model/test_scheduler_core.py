@@ -182,11 +182,36 @@ class CoreMachine(RuleBasedStateMachine):
         keys = [encode_key(f"{'xyz'[name % 3]}-{name}") for name in chosen]
         self.pair.both("on_cancel", self.client(pick).number, keys, force, b"why")
 
-    @rule(chosen=st.lists(small, max_size=3))
-    def retry(self, chosen: list[int]) -> None:
-        """Try again."""
+    @rule(pick=small, chosen=st.lists(small, max_size=3))
+    def retry(self, pick: int, chosen: list[int]) -> None:
+        """Try again, perhaps what never was."""
         erred = [task.key for task in self.tasks if task.state == "erred"] + [encode_key("x-0")]
-        self.pair.both("on_retry", [erred[number % len(erred)] for number in chosen])
+        keys = [erred[number % len(erred)] for number in chosen]
+        self.pair.both("on_retry", keys, self.client(pick).number, [1000 + number for number in chosen])
+
+    @rule()
+    def restart(self) -> None:
+        """Cancel everything."""
+        self.pair.both("on_restart", b"restart")
+
+    @rule(picks=st.lists(small, max_size=3))
+    def scatter_failed(self, picks: list[int]) -> None:
+        """Data does not come; some of it had come already."""
+        known = [task for task in self.pair.by_id.values() if task.function is None][-20:]
+        if known:
+            self.pair.about("on_scatter_failed", [known[pick % len(known)] for pick in picks], b"lost on the way")
+
+    @rule(pick=small, picks=st.lists(small, max_size=4), kept=st.integers(0, 3))
+    def copies(self, pick: int, picks: list[int], kept: int) -> None:
+        """Copies are asked for, dropped, and reduced to what is needed."""
+        held = [task for task in self.tasks if task.holders]
+        chosen = [held[number % len(held)] for number in picks] if held else []
+        if kept == 0:
+            self.pair.about("on_drop_copies", chosen, worker=self.worker(pick).number)
+        elif kept == 1:
+            self.pair.both("on_reduce_copies")
+        else:
+            self.pair.about("on_kept", chosen, kept - 1)
 
     @precondition(lambda self: len(self.pair.model.universe.clients) < MAX_CLIENTS)
     @rule()
@@ -263,7 +288,7 @@ class CoreMachine(RuleBasedStateMachine):
         ]
         self.report(worker, rows)
 
-    @rule(pick=small, which=small, status=st.sampled_from([*list(DoneStatus)[:5], DoneStatus.DONE_STARTED]))
+    @rule(pick=small, which=small, status=st.sampled_from([*list(DoneStatus)[:5], *list(DoneStatus)[7:]]))
     def one_outcome(self, pick: int, which: int, status: DoneStatus) -> None:
         """One task of a worker ends or starts in some way."""
         worker = self.worker(pick)

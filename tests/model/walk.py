@@ -13,7 +13,7 @@ from fastdist._core.codec.frames import DoneStatus
 SIZES = (0, 8, 1000, 100_000, 5_000_000)
 SECONDS = (0.0, 1e-5, 0.001, 0.02, 0.5)
 NEEDS: tuple[dict[str, float], ...] = ({}, {}, {"gpu": 1.0}, {"gpu": 2.0, "disk": 1.0})
-OUTCOMES = (*list(DoneStatus)[:5], DoneStatus.DONE_STARTED)
+OUTCOMES = (*list(DoneStatus)[:5], *list(DoneStatus)[7:])
 
 
 class Walk:
@@ -30,6 +30,8 @@ class Walk:
             "release": 8,
             "cancel": 1,
             "retry": 2,
+            "rarely": 1,
+            "copies": 3,
             "others": 2,
             "workers": 2,
             "pause": 2,
@@ -114,7 +116,18 @@ class Walk:
 
     def retry(self) -> None:
         """Try again."""
-        self.machine.retry(self.smalls(3))
+        self.machine.retry(self.small(), self.smalls(3))
+
+    def rarely(self) -> None:
+        """What happens seldom."""
+        if self.flag(0.1):
+            self.machine.restart()
+        else:
+            self.machine.scatter_failed(self.smalls(3))
+
+    def copies(self) -> None:
+        """Copies come and go."""
+        self.machine.copies(self.small(), self.smalls(4), self.random.randrange(4))
 
     def others(self) -> None:
         """Clients come, go, wait."""

@@ -13,10 +13,10 @@ import traceback
 
 import pytest
 
-from fastdist._core.codec.values import decode_value, encode_value
+from fastdist._core.codec.values import Encoding, decode_value, encode_value
 from fastdist.errors import FastdistError, FrameError, RemoteTaskError
 from fastdist.protocol import failures
-from fastdist.protocol.failures import dump_failure, load_failure
+from fastdist.protocol.failures import describe_failure, dump_failure, load_failure
 
 
 class NeedsTwo(Exception):
@@ -329,3 +329,18 @@ def test_other_payloads_are_refused(value):
 
 def test_a_failure_is_a_payload_like_any_other():
     assert type(decode_value(dump_failure(ValueError("no")))) is list
+
+
+def test_a_failure_is_described_without_running_code_of_the_sender() -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (exec, ("raise SystemExit",))
+
+    assert describe_failure(dump_failure(KeyError("k"))) == ("KeyError: 'k'", "KeyError: 'k'\n")
+    for encoding in (Encoding.PICKLED, Encoding.BUFFERS):
+        text, printed = describe_failure(bytes((encoding, 0)) + pickle.dumps([Evil()]))
+        assert "failure" in text
+        assert printed == ""
+    reason = encode_value({"reason": "lost-data", "message": "the data was lost"})
+    assert reason is not None
+    assert describe_failure(reason) == ("the data was lost", "")

@@ -488,8 +488,8 @@ def test_a_wrong_token_is_refused_at_the_start() -> None:
 
 
 def test_options_that_are_not_built_are_refused_by_name() -> None:
-    with pytest.raises(NotImplementedError, match="lifetime"):
-        Worker("tcp://127.0.0.1:1", lifetime="1h", token=TOKEN)
+    with pytest.raises(NotImplementedError, match="low_level_profiler"):
+        Worker("tcp://127.0.0.1:1", low_level_profiler=True, token=TOKEN)
     with pytest.raises(TypeError, match="no option 'nthread'"):
         Worker("tcp://127.0.0.1:1", nthread=3, token=TOKEN)
     Worker("tcp://127.0.0.1:1", token=TOKEN, dashboard=False, plugins=(), preload=None)

@@ -25,6 +25,7 @@ cdef class TaskBatch:
     cdef object encode_fallback         # for arguments that the compiled encoding does not know
     cdef uint64_t submission
     cdef uint64_t fifo_timeout
+    cdef public bint nested             # a task makes this submission: newer ones go first
     cdef uint64_t max_bytes
     cdef uint64_t limit
     cdef uint64_t frame_bytes           # keys, arguments and functions of the open frame

@@ -24,6 +24,10 @@ NO_OPTIONS = <uint32_t>NONE
 WANTED = ROW_WANTED
 INLINE = ROW_INLINE
 
+cdef enum:
+    LAST_FRAME = 1              # flags of a frame
+    NESTED = 2
+
 cdef dict NO_KEYWORDS = {}
 
 
@@ -383,7 +387,7 @@ cdef class TaskBatch:
         cdef bytes hash, payload, packed
         cdef uint64_t header[4]
         header[0] = self.first_id
-        header[1] = 1 if last else 0
+        header[1] = LAST_FRAME * last | NESTED * self.nested
         header[2] = self.submission
         header[3] = self.fifo_timeout
         writer.put(0, header, sizeof(header))

@@ -418,6 +418,12 @@ cdef class FutureSlot:
         return slot.status if slot != NULL else STATUS_CANCELLED
 
     @property
+    def references(self) -> int:
+        """How many references there are on the id, this one included."""
+        cdef Slot* slot = self.live_slot()
+        return slot.references if slot != NULL else 0
+
+    @property
     def size(self) -> int:
         """The size of the result in bytes; 0 as long as it is not known."""
         cdef Slot* slot = self.live_slot()

@@ -22,6 +22,9 @@ class DoneStatus(IntEnum):
     DONE_REPLICA = 5
     DONE_MISSING = 6
     DONE_STARTED = 7
+    DONE_WAITS = 8
+    DONE_SECEDED = 9
+    DONE_RETURNED = 10
 
 class TaskStatus(IntEnum):
     STATUS_PENDING = 0

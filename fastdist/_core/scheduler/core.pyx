@@ -9,7 +9,16 @@ cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastdist._core.codec.frames cimport FREE, RETRACT, RUN, STATE
-from fastdist._core.scheduler.control cimport begin_scatter, cancel, retry
+from fastdist._core.history.log cimport TransitionLog
+from fastdist._core.scheduler.control cimport (
+    begin_scatter,
+    cancel,
+    cancel_everything,
+    fail_scatter,
+    retry,
+    retry_unknown,
+    want_existing,
+)
 from fastdist._core.scheduler.intake cimport release_ids, take_release, take_tasks
 from fastdist._core.scheduler.membership cimport (
     add_client,
@@ -25,10 +34,20 @@ from fastdist._core.scheduler.model cimport Model
 from fastdist._core.scheduler.parties cimport ClientRecord, Options, WorkerRecord
 from fastdist._core.scheduler.placement cimport place
 from fastdist._core.scheduler.queue cimport ReadyQueue
-from fastdist._core.scheduler.records cimport FREE_SLOT, MEMORY, NONE, PROCESSING, SLAB_BITS, SLAB_TASKS, Task
+from fastdist._core.scheduler.records cimport (
+    FREE_SLOT,
+    MEMORY,
+    NONE,
+    PROCESSING,
+    SLAB_BITS,
+    SLAB_TASKS,
+    Task,
+)
+from fastdist._core.scheduler.replicas cimport drop_copies, keep_copies, reduce_copies
 from fastdist._core.scheduler.reporting cimport end_state_frame, report_everything
 from fastdist._core.scheduler.results cimport take_done
 from fastdist._core.scheduler.stealing cimport balance
+from fastdist._core.scheduler.story cimport ids_of, tell_story
 from fastdist._core.scheduler.transitions cimport readable_key, release_unneeded
 from fastdist._core.scheduler.validation cimport check_model
 
@@ -252,11 +271,41 @@ cdef class SchedulerCore:
         release_unneeded(self.model)
         return len(slots)
 
-    def on_retry(self, list keys) -> None:
-        """Try failed tasks again, by canonical key."""
-        self._record("on_retry", (keys,))
-        retry(self.model, [slot for slot in map(self._slot_of_key, keys) if slot is not None])
+    def on_retry(self, list keys, uint32_t client=0, list ids=[]) -> None:
+        """Try failed tasks again, by canonical key; the client that asks, if any, knows them by `ids`."""
+        self._record("on_retry", (keys, client, ids))
+        slots = [self._slot_of_key(key) for key in keys]
+        if ids:
+            retry_unknown(self.model, self._client(client), [id for id, slot in zip(ids, slots) if slot is None])
+        retry(self.model, [slot for slot in slots if slot is not None])
         release_unneeded(self.model)
+
+    def on_restart(self, bytes payload) -> None:
+        """Everything is cancelled, for everybody; the payload tells why."""
+        self._record("on_restart", (payload,))
+        cancel_everything(self.model, payload)
+        release_unneeded(self.model)
+
+    def on_scatter_failed(self, list ids, bytes payload) -> None:
+        """Announced data (by task id) does not come; what has come already stays."""
+        self._record("on_scatter_failed", (ids, payload))
+        fail_scatter(self.model, ids, payload)
+        release_unneeded(self.model)
+
+    def on_kept(self, list ids, uint32_t count) -> None:
+        """The user wants so many copies of these tasks kept."""
+        self._record("on_kept", (ids, count))
+        keep_copies(self.model, ids, count)
+
+    def on_drop_copies(self, uint32_t worker, list ids) -> int:
+        """Have a worker drop its copies of these tasks, where it is safe; returns how many."""
+        self._record("on_drop_copies", (worker, ids))
+        return drop_copies(self.model, self._worker(worker), ids)
+
+    def on_reduce_copies(self) -> int:
+        """Have workers drop the copies that nobody needs; returns how many."""
+        self._record("on_reduce_copies", ())
+        return reduce_copies(self.model)
 
     def on_scatter(self, uint32_t client, uint64_t first_id, list keys) -> list:
         """Announce data that a client will put on workers; returns (task id, already in memory) for each key."""
@@ -264,6 +313,18 @@ cdef class SchedulerCore:
         if not self._client(client).alive:
             raise KeyError(f"client {client} is closed")
         return begin_scatter(self.model, self._client(client), first_id, keys)
+
+    def on_want(self, uint32_t client, list keys) -> list:
+        """A client wants tasks that exist, by canonical key; its id for each of them, 0 where there is no such task.
+
+        For clients that live in the scheduler itself (datasets, queues): their ids are given here.
+        """
+        self._record("on_want", (client, keys))
+        if not self._client(client).alive:
+            raise KeyError(f"client {client} is closed")
+        answer = want_existing(self.model, self._client(client), keys)
+        release_unneeded(self.model)
+        return answer
 
     def on_release_ids(self, uint32_t client, list ids) -> None:
         """As a RELEASE frame, from a list."""
@@ -290,8 +351,11 @@ cdef class SchedulerCore:
 
     # -- commands --------------------------------------------------------------------------------------------------
 
-    def act(self) -> list:
-        """Place what can run, then return what must be sent: (TO_WORKER or TO_CLIENT, number, frame kind, body)."""
+    def act(self, double now=0.0) -> list:
+        """Place what can run, then return what must be sent: (TO_WORKER or TO_CLIENT, number, frame kind, body).
+
+        `now` is the time of this batch of events in stories; nothing is decided by it.
+        """
         cdef list commands = []
         cdef Model model = self.model
         cdef WorkerRecord worker
@@ -317,6 +381,7 @@ cdef class SchedulerCore:
             client.early = []
         model.dirty_clients.clear()
         model.forget_scratch()
+        model.story.end_batch(now)
         return commands
 
     cdef int _worker_frames(self, WorkerRecord worker, list commands) except -1:
@@ -332,6 +397,57 @@ cdef class SchedulerCore:
         if worker.retract.n_rows:
             commands.append((TO_WORKER, worker.number, <int>RETRACT, worker.retract.finish()))
         return 0
+
+    # -- what happened ---------------------------------------------------------------------------------------------
+
+    def listen(self, bint on) -> None:
+        """Start or stop to write every transition down for `take_transitions`."""
+        self.model.listened = on
+        if not on:
+            self.model.history = TransitionLog()
+
+    def take_transitions(self) -> tuple:
+        """What happened since the last call while `listen` was on, in order, and how much more found no room.
+
+        Each is (key, start, finish, number of the worker or None, bytes, name of the type, seconds of execution); the
+        last three mean something for a task that came into memory.
+        """
+        cdef Model model = self.model
+        cdef TransitionLog history = model.history
+        cdef list answer = [
+            (
+                key, STATE_NAMES[start], "forgotten" if finish == FREE_SLOT else STATE_NAMES[finish],
+                None if worker == <uint32_t>NONE else worker, nbytes, self._type_name(type), seconds,
+            )
+            for key, start, finish, worker, nbytes, type, seconds in history.rows()
+        ]
+        if answer:
+            model.history = TransitionLog()
+        return answer, history.lost
+
+    cdef str _type_name(self, uint32_t number):
+        cdef bytes name = self.model.type_names[number]
+        return name.decode(errors="replace")
+
+    # -- stories ---------------------------------------------------------------------------------------------------
+
+    def story(self, keys: list | None, batches: list) -> list:
+        """What happened to tasks, as far as it is remembered, oldest first.
+
+        Each is (canonical key, start, finish, {}, name of the batch, time of the batch).
+
+        Parameters
+        ----------
+        keys : list of bytes or None
+            Canonical keys; None for all tasks that still exist.
+        batches : list of str
+            Names of batches: what happened in them to tasks that still exist.
+        """
+        return tell_story(self.model, keys, batches)
+
+    def story_ids(self, keys: list) -> list:
+        """(canonical key, task id) of the tasks that have, or had as far as it is remembered, these keys."""
+        return ids_of(self.model, keys)
 
     # -- views -----------------------------------------------------------------------------------------------------
 
@@ -398,6 +514,7 @@ cdef class SchedulerCore:
             "processing_on": None if task.worker == NONE else self.model.worker(task.worker).address,
             "nbytes": task.nbytes if task.state == MEMORY else 0,
             "type": type_name.decode(errors="replace"),
+            "kept": task.kept,
             "retries": task.retries,
             "suspicious": task.suspicious,
             "flags": task.flags,

@@ -12,10 +12,10 @@ from libcpp.vector cimport vector
 
 from fastdist._core.codec.frames cimport NO_FUNCTION, STATUS_LOST, ColumnReader
 from fastdist._core.keys.canonical cimport key_prefix
-from fastdist._core.scheduler.model cimport Model
+from fastdist._core.scheduler.model cimport FIRST_GENERATION, Model
 from fastdist._core.scheduler.parties cimport ClientRecord, Options
 from fastdist._core.scheduler.queue cimport ReadyQueue
-from fastdist._core.scheduler.records cimport INLINE, NONE, READY, RELEASED, Task
+from fastdist._core.scheduler.records cimport ACTOR, INLINE, NONE, READY, RELEASED, Task
 from fastdist._core.scheduler.reporting cimport report_current, report_to
 from fastdist._core.scheduler.transitions cimport any_to_erred, readable_key, released_to_needed
 
@@ -26,6 +26,7 @@ cdef enum:
     TASKS_COLUMNS = 14
     RELEASE_COLUMNS = 2
     LAST_FRAME = 1
+    NESTED = 2
     WANTED = 1
     MAY_INLINE = 2
     MAX_FRAME_TASKS = 100000
@@ -186,12 +187,26 @@ cdef int take_functions(Model model, ClientRecord client, Columns* columns, vect
 cdef int begin_submission(Model model, ClientRecord client, Columns* columns, double now) except -1:
     """A new submission gets a new generation unless it follows the last one within its fifo timeout."""
     if columns.header[2] != client.last_submission_number or client.submission == 0:
-        if client.submission == 0 or now - client.last_submission > columns.header[3] * 1e-6:
-            model.generation += 1
-            client.submission = model.generation
+        if (
+            client.submission == 0
+            or columns.header[1] & NESTED
+            or now - client.last_submission > columns.header[3] * 1e-6
+        ):
+            client.submission = next_submission(model, columns.header[1] & NESTED)
         client.last_submission_number = columns.header[2]
     client.last_submission = now
     return 0
+
+
+cdef uint32_t next_submission(Model model, bint nested) noexcept:
+    """A number for the order of submissions: nested ones go before all others, the newest first."""
+    if not nested:
+        model.generation += 1
+        return model.generation
+    model.nested_generation -= 1
+    if model.nested_generation == 0:
+        model.nested_generation = FIRST_GENERATION - 1
+    return model.nested_generation
 
 
 cdef uint32_t take_row(Model model, ClientRecord client, Columns* columns, uint32_t row, uint64_t hash,
@@ -227,6 +242,8 @@ cdef uint32_t take_row(Model model, ClientRecord client, Columns* columns, uint3
         asked = model.option(option)
         asked.n_tasks += 1
         task.retries = <uint16_t>asked.retries
+        if asked.actor:
+            task.flags |= ACTOR
     take_inputs(model, client, columns, row, slot)
     return slot
 
@@ -258,12 +275,22 @@ cdef int take_inputs(Model model, ClientRecord client, Columns* columns, uint32_
         dependency = client.slot_of(columns.dependencies[i])
         if dependency == NONE:
             payload = reason_payload(Reason.UNKNOWN_KEY, "an input of this task is not known to the scheduler any more")
+            # Without its inputs it can never run: it keeps no work that could be tried again.
+            forget_work(model, model.task(slot))
             any_to_erred(model, slot, payload, <uint32_t>len(payload))
             return 0
         model.scratch.push_back(dependency)
     model.set_dependencies(model.task(slot), model.scratch.data(), end - begin)
     for i in range(end - begin):
         model.add_dependent(model.task(model.scratch[i]), model.id_of(slot))
+    return 0
+
+
+cdef int forget_work(Model model, Task* task) except -1:
+    cdef uint32_t function = task.function
+    task.function = NONE
+    model.functions[function].n_tasks -= 1
+    model.release_function(function)
     return 0
 
 
@@ -284,7 +311,8 @@ cdef int start_rows(
         if task.state != RELEASED:
             report_current(model, slot, client.number, columns.header[0] + slots[i + 1])
             continue
-        if task.n_dependencies or task.function == NONE or (task.options and model.option(task.options).restricted) or (
+        if task.n_dependencies or task.function == NONE or task.flags & ACTOR or (
+            task.options and model.option(task.options).restricted) or (
             roots.size() and task.options != run_option
         ):
             released_to_needed(model, slot)

@@ -7,7 +7,7 @@ records of workers.
 cimport cython
 from libc.stdint cimport int32_t, uint32_t
 
-from fastdist._core.scheduler.parties cimport WorkerRecord
+from fastdist._core.scheduler.parties cimport WorkerRecord, n_pressing
 
 
 @cython.final
@@ -23,8 +23,8 @@ cdef class LoadHeap:
             self.ranks.push_back(0.0)
         self.seconds[number] = worker.occupancy * 1e-9 / worker.nthreads
         self.ranks[number] = self.seconds[number]
-        if worker.n_processing - worker.n_ahead < worker.nthreads:
-            self.ranks[number] = <double>(worker.n_processing - worker.n_ahead) / worker.nthreads - 1.0
+        if n_pressing(worker) < worker.nthreads:
+            self.ranks[number] = <double>n_pressing(worker) / worker.nthreads - 1.0
         position = self.positions[number]
         if not worker.running:
             if position >= 0:

@@ -20,11 +20,13 @@ from fastdist._core.scheduler.records cimport (
     SLAB_BITS,
     SLAB_TASKS,
     STARTED,
+    WAITS,
     Task,
 )
 from fastdist._core.scheduler.stealing cimport retract_unstarted
 from fastdist._core.scheduler.transitions cimport (
     any_to_erred,
+    lose_holder,
     memory_to_lost,
     processing_to_needed,
     readable_key,
@@ -102,7 +104,7 @@ cdef list presumed_executing(Model model, WorkerRecord worker):
     cdef double priority
     while slot != NONE:
         task = model.task(slot)
-        if not task.flags & AHEAD:
+        if not task.flags & (AHEAD | WAITS):
             priority = model.option(task.options).priority if task.options else 0.0
             candidates.append((
                 not task.flags & STARTED, priority, task.submission, task.order, len(candidates),
@@ -135,7 +137,7 @@ cdef int lose_worker(Model model, ReadyQueue queue, WorkerRecord worker) except 
         for i in range(SLAB_TASKS):
             slot = (number << SLAB_BITS) | i
             task = model.task(slot)
-            if task.state == MEMORY and model.remove_holder(task, worker.number) and task.holder == NONE:
+            if task.state == MEMORY and lose_holder(model, task, worker.number):
                 memory_to_lost(model, slot)
     return 0
 

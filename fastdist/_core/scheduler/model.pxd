@@ -1,6 +1,6 @@
 # The scheduler's data: every table, every list, and who owns their memory.
 #
-# May cimport: _core/keys, the records, payload and load.
+# May cimport: _core/keys, _core/history, the records, payload and load.
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libcpp.deque cimport deque
@@ -8,6 +8,8 @@ from libcpp.string cimport string
 from libcpp.unordered_map cimport unordered_map
 from libcpp.vector cimport vector
 
+from fastdist._core.history.log cimport TransitionLog
+from fastdist._core.history.story cimport Story
 from fastdist._core.keys.table cimport KeyTable
 from fastdist._core.scheduler.load cimport LoadHeap
 from fastdist._core.scheduler.parties cimport ClientRecord, Options, WorkerRecord
@@ -51,6 +53,10 @@ cdef struct ErrorRecord:
     uint32_t length
     uint32_t n_tasks
     uint64_t serial            # never used twice
+
+
+cdef enum:
+    FIRST_GENERATION = 1 << 31     # submissions that users make count up from here, those that tasks make count down
 
 
 @cython.final
@@ -101,6 +107,8 @@ cdef class Model:
     cdef vector[uint64_t] assigned
     cdef vector[uint64_t] to_check
     cdef vector[uint64_t] no_worker
+    cdef vector[uint64_t] actors           # that were placed; some may be gone
+    cdef vector[uint32_t] actor_counts     # scratch of placement: actors by worker number
     cdef vector[uint64_t] bytes_at         # scratch of placement: input bytes by worker number, all 0 between uses
     cdef vector[uint32_t] touched          # ... and which are not 0
     cdef uint32_t sample_cursor
@@ -114,7 +122,14 @@ cdef class Model:
     cdef readonly uint64_t[9] n_in_state
     cdef readonly uint64_t stale_results
     cdef readonly uint64_t n_transitions
-    cdef readonly uint32_t generation
+    cdef readonly uint32_t generation          # of the newest submission
+    cdef uint32_t nested_generation            # of the newest submission that a task made; counts down
+    # what happened, for those who listen
+    cdef Story story                       # always
+    cdef bint listened
+    cdef TransitionLog history
+    cdef uint32_t left_worker              # of the task that left a worker last
+    cdef float row_seconds                 # of execution, in the DONE row that is applied
 
     cdef inline Task* task(self, uint32_t slot) noexcept nogil:
         return &self.slabs[slot >> SLAB_BITS].tasks[slot & (SLAB_TASKS - 1)]
@@ -145,8 +160,13 @@ cdef class Model:
     cdef inline void set_state(self, Task* task, uint8_t state) noexcept nogil:
         self.n_in_state[task.state] -= 1
         self.n_in_state[state] += 1
-        task.state = state
         self.n_transitions += 1
+        self.story.note(<uint64_t>task, 0, task.generation, task.worker, task.state, state)
+        if self.listened:
+            self.note_change(task, state)
+        task.state = state
+
+    cdef void note_change(self, Task* task, uint8_t state) noexcept nogil
 
     # records
     cdef uint32_t _next_slab(self) except? NONE

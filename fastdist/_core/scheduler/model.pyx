@@ -2,7 +2,7 @@
 
 Tasks are 128-byte records in slabs of 32 that never move; small integers stand for functions, options, prefixes, type
 names, workers and clients. This module knows how to make, find and free things and nothing about why. May import:
-_core/keys, and of this folder the records, payload and load.
+_core/keys, _core/history, and of this folder the records, payload and load.
 """
 
 cimport cython
@@ -14,11 +14,15 @@ from libc.string cimport memcpy
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
+from fastdist._core.history.log cimport TransitionLog
+from fastdist._core.history.story cimport Story
 from fastdist._core.keys.table cimport KeyTable
 from fastdist._core.scheduler.load cimport LoadHeap
 from fastdist._core.scheduler.parties cimport ClientRecord, Options, WorkerRecord
 from fastdist._core.scheduler.payload cimport Payload
-from fastdist._core.scheduler.records cimport FREE_SLOT, NONE, RELEASED, SLAB_BITS, SLAB_TASKS, Slab, Task
+from fastdist._core.scheduler.records cimport (
+    FREE_SLOT, MEMORY, NONE, PROCESSING, RELEASED, SLAB_BITS, SLAB_TASKS, Slab, Task,
+)
 
 cdef enum:
     MAX_IDLE_PREFIXES = 4096
@@ -46,6 +50,10 @@ cdef class Model:
         self.payload = Payload()
         self.payload.bind(&self.slabs, self.keys)
         self.load = LoadHeap()
+        self.history = TransitionLog()
+        self.story = Story()
+        self.left_worker = NONE
+        self.generation = self.nested_generation = FIRST_GENERATION
         self.current_slab = NONE
         self.free_want = NONE
         self.free_holder = NONE
@@ -79,6 +87,23 @@ cdef class Model:
         for i in range(self.errors.size()):
             free(self.errors[i].payload)
 
+    cdef void note_change(self, Task* task, uint8_t state) noexcept nogil:
+        """Write down that a task is about to get this state; `FREE_SLOT` when it is forgotten."""
+        cdef uint32_t length
+        cdef const uint8_t* key
+        cdef uint32_t worker = NONE
+        if task.segment == NONE:
+            return
+        key = self.payload.key_bytes(task, &length)
+        if state == PROCESSING:
+            worker = task.worker
+        elif task.state == PROCESSING:
+            worker = self.left_worker
+        self.history.note(
+            key, length, task.state, state, worker, task.nbytes if state == MEMORY else 0,
+            task.type if state == MEMORY else 0, self.row_seconds if task.state == PROCESSING else 0,
+        )
+
     # -- records ---------------------------------------------------------------------------------------------------
 
     cdef uint32_t new_task(self) except? NONE:
@@ -97,6 +122,7 @@ cdef class Model:
         task.state = RELEASED
         task.flags = 0
         task.suspicious = 0
+        task.kept = 0
         task.retries = 0
         task.waiting_on = 0
         task.n_waiters = 0
@@ -357,8 +383,7 @@ cdef class Model:
         name.assign(<const char*>name_bytes, length)
         if self.prefix_index.count(name):
             return self.prefix_index[name]
-        prefix.duration = -1.0
-        prefix.nbytes = -1.0
+        prefix.duration = prefix.nbytes = -1.0
         prefix.n_alive = 0
         prefix.idle = False
         prefix.recent_seconds = 0.0

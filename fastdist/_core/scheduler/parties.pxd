@@ -33,6 +33,7 @@ cdef class Options:
     cdef readonly bint loose           # any worker if no candidate is running
     cdef vector[uint32_t] candidates   # worker numbers, resolved by the shell
     cdef vector[Need] needs
+    cdef readonly bint actor           # results stay where they are made
     cdef readonly bytes for_worker     # msgpack map for the worker, or b""
     cdef readonly object described     # what the user gave, for views and messages
     cdef uint32_t n_tasks
@@ -50,6 +51,8 @@ cdef class WorkerRecord:
     cdef readonly uint32_t n_processing
     cdef readonly uint32_t n_ahead     # of these, sent ahead
     cdef readonly uint32_t n_retracting    # of these, asked back and not answered
+    cdef readonly uint32_t n_waits     # of these, execute and wait for something, without a thread
+    cdef readonly uint32_t n_seceded   # of these, execute without a thread
     cdef readonly int64_t occupancy    # nanoseconds of work booked
     cdef readonly uint64_t nbytes      # of results that it holds
     cdef readonly uint32_t n_held
@@ -69,6 +72,19 @@ cdef class WorkerRecord:
     cdef ColumnWriter retract
     cdef list early                    # finished RUN bodies that grew too large to wait
     cdef vector[uint32_t] executing_at_death
+
+
+cdef inline int64_t n_startable(WorkerRecord worker) noexcept:
+    """Tasks that have a thread, or could start now."""
+    return <int64_t>worker.n_processing - worker.n_ahead - worker.n_waits - worker.n_seceded
+
+
+cdef inline int64_t n_pressing(WorkerRecord worker) noexcept:
+    """As `n_startable`, less one for each task that waits.
+
+    A worker holds back what is older than the tasks that wait there; that must not keep out what they wait for.
+    """
+    return n_startable(worker) - worker.n_waits
 
 
 @cython.final

@@ -38,7 +38,7 @@ cdef class Options:
     for_worker : bytes
         msgpack map that the worker needs, or b"".
     described : object
-        The options as the user wrote them.
+        The options as the user wrote them; an attribute `actor` that is true says that results stay where they are made.
     """
 
     def __cinit__(self, uint32_t number, double priority, uint32_t retries, bint restricted, bint loose,
@@ -51,6 +51,7 @@ cdef class Options:
         self.loose = loose
         self.for_worker = for_worker
         self.described = described
+        self.actor = getattr(described, "actor", False)
         self.n_tasks = 0
         for resource, amount in needs:
             need.resource = resource

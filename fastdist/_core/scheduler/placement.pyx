@@ -12,7 +12,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libcpp.vector cimport vector
 
 from fastdist._core.scheduler.model cimport Model, Prefix
-from fastdist._core.scheduler.parties cimport Options, WorkerRecord
+from fastdist._core.scheduler.parties cimport Options, WorkerRecord, n_pressing
 from fastdist._core.scheduler.queue cimport ReadyQueue
 from fastdist._core.scheduler.records cimport (
     MEMORY,
@@ -53,6 +53,8 @@ cdef int place_ready(Model model, ReadyQueue queue, uint32_t slot) except -1:
     cdef Options options
     if task.options:
         options = model.option(task.options)
+        if options.actor:
+            return place_actor(model, queue, slot, options)
         if options.restricted:
             return place_restricted(model, queue, slot, options)
     if task.n_dependencies and not model.load.heap.empty():
@@ -71,6 +73,54 @@ cdef int give(Model model, uint32_t slot, WorkerRecord worker) except -1:
     ready_to_processing(model, slot, worker, False)
     if model.task(slot).n_dependents:
         model.assigned.push_back(model.id_of(slot))
+    return 0
+
+
+cdef int place_actor(Model model, ReadyQueue queue, uint32_t slot, Options options) except -1:
+    """To the worker with the fewest actors; actors are rare, so all workers are looked at."""
+    cdef WorkerRecord best = None
+    cdef WorkerRecord worker
+    cdef size_t i
+    cdef uint32_t number
+    count_actors(model)
+    for i in range(options.candidates.size() if options.restricted else model.load.heap.size()):
+        number = options.candidates[i] if options.restricted else model.load.heap[i]
+        worker = model.worker(number)
+        if worker.running and (best is None or has_fewer_actors(model, number, best.number)):
+            best = worker
+    if best is None:
+        if options.restricted:
+            return place_restricted(model, queue, slot, options)
+        return enqueue(model, queue, slot)
+    model.actors.push_back(model.id_of(slot))
+    give(model, slot, best)
+    model.load.update(best)
+    return 0
+
+
+cdef bint has_fewer_actors(Model model, uint32_t number, uint32_t other) noexcept:
+    if model.actor_counts[number] != model.actor_counts[other]:
+        return model.actor_counts[number] < model.actor_counts[other]
+    if model.load.ranks[number] != model.load.ranks[other]:
+        return model.load.ranks[number] < model.load.ranks[other]
+    return number < other
+
+
+cdef int count_actors(Model model) except -1:
+    """Count the actors of each worker, and forget those that are gone."""
+    cdef size_t i, kept = 0
+    cdef uint32_t number
+    cdef Task* task
+    model.actor_counts.assign(model.load.positions.size(), 0)
+    for i in range(model.actors.size()):
+        task = model.find(model.actors[i])
+        if task == NULL or task.state not in (PROCESSING, MEMORY):
+            continue
+        number = task.worker if task.state == PROCESSING else task.holder
+        model.actor_counts[number] += 1
+        model.actors[kept] = model.actors[i]
+        kept += 1
+    model.actors.resize(kept)
     return 0
 
 
@@ -158,7 +208,7 @@ cdef inline int count_input(Model model, uint32_t number, uint64_t nbytes) excep
 
 cdef bint has_room(Model model, WorkerRecord worker, Prefix* prefix) noexcept:
     # What was sent ahead takes no thread from what can start now.
-    if worker.n_processing - worker.n_ahead < ceil(model.saturation * worker.nthreads):
+    if n_pressing(worker) < ceil(model.saturation * worker.nthreads):
         return True
     if prefix.duration < 0 or prefix.nbytes > model.bulky_bytes:
         return False

@@ -28,6 +28,9 @@ cdef enum:
     STARTED = 4                # PROCESSING only: the worker said that it is executing
     RETRACTING = 8             # PROCESSING only: asked back, not answered yet
     PURE_DATA = 16             # scattered: there is no work that could compute it again
+    WAITS = 32                 # PROCESSING only: it executes, waits for something, and holds no thread meanwhile
+    SECEDED = 64               # PROCESSING only: it executes without a thread of the worker
+    ACTOR = 128                # its result is an object that stays on its first worker; other holders have handles
 
 
 # 128 bytes, two cache lines; a test holds the size.
@@ -40,7 +43,7 @@ cdef struct Task:
     uint8_t duration_class     # what it was booked with in its worker's occupancy, while PROCESSING
     uint16_t retries           # left
     uint8_t dependents_log2    # capacity of the list of dependents; 0 = one id, inline
-    uint8_t spare
+    uint8_t kept               # copies that the user asked to keep; 0 as 1
     uint32_t waiting_on        # inputs not in MEMORY, while WAITING or PROCESSING
     uint32_t n_waiters         # dependents that are WAITING, READY, NO_WORKER or PROCESSING
     uint32_t n_dependents      # dependents that exist; the record lives while > 0 or wanted

@@ -81,6 +81,15 @@ cdef int report(Model model, Task* task, uint8_t status, const uint8_t* payload,
     return 0
 
 
+cdef int report_error(Model model, Task* task) except -1:
+    """Tell each client that wants an ERRED task its error."""
+    model.reporting_error = model.errors[task.nbytes].serial
+    report(model, task, STATUS_LOST if task.function == NONE else STATUS_ERRED, model.errors[task.nbytes].payload,
+           model.errors[task.nbytes].length)
+    model.reporting_error = 0
+    return 0
+
+
 cdef int report_current(Model model, uint32_t slot, uint32_t client, uint64_t id) except -1:
     """Tell a client that joins late what became of the task already."""
     cdef Task* task = model.task(slot)

@@ -15,7 +15,10 @@ from fastdist._core.codec.frames cimport (
     DONE_REPLICA,
     DONE_RESCHEDULE,
     DONE_RETRACT_REFUSED,
+    DONE_RETURNED,
+    DONE_SECEDED,
     DONE_STARTED,
+    DONE_WAITS,
     ColumnReader,
 )
 from fastdist._core.scheduler.model cimport Model, Prefix
@@ -28,15 +31,20 @@ from fastdist._core.scheduler.records cimport (
     PROCESSING,
     RETRACTING,
     SCATTERING,
+    SECEDED,
     STARTED,
+    WAITS,
     Task,
 )
 from fastdist._core.scheduler.transitions cimport (
     any_to_erred,
+    give_thread_back,
+    lose_holder,
     memory_to_lost,
     processing_to_memory,
     processing_to_needed,
     scattering_to_memory,
+    take_thread,
 )
 
 from fastdist.errors import FrameError
@@ -77,7 +85,7 @@ cdef int take_done(Model model, WorkerRecord worker, object body) except -1:
         return 0
     n_types = worker.types.size() + count_types(worker, reader)
     for i in range(n):
-        if status[i] > DONE_STARTED or types[i] >= n_types and status[i] == DONE_FINISHED:
+        if status[i] > DONE_RETURNED or types[i] >= n_types and status[i] == DONE_FINISHED:
             raise FrameError(f"row {i} of a DONE frame has an unknown status or type")
     learn_types(model, worker, reader)
     for i in range(n):
@@ -139,13 +147,24 @@ cdef int take_row(Model model, WorkerRecord worker, Row* row, vector[uint32_t]& 
             task.flags &= ~RETRACTING
             worker.n_retracting -= 1
         task.flags |= STARTED
+    elif row.status >= DONE_WAITS:
+        take_away(model, task, row.status)
     else:
         processing_to_needed(model, <uint32_t>row.id, row.status == DONE_RESCHEDULE)
     return 0
 
 
+cdef void take_away(Model model, Task* task, uint8_t status) noexcept:
+    """The task gave its thread back, or has one again."""
+    if status == DONE_RETURNED:
+        take_thread(model, task)
+    else:
+        give_thread_back(model, task, WAITS if status == DONE_WAITS else SECEDED)
+
+
 cdef int take_outcome(Model model, WorkerRecord worker, Task* task, Row* row, vector[uint32_t]& prefixes) except -1:
     cdef Prefix* prefix
+    model.row_seconds = row.seconds
     if task.flags & AHEAD and task.waiting_on:
         # Its inputs were computed again elsewhere, or never: the outcome belongs to another history.
         model.stale_results += 1
@@ -189,9 +208,9 @@ cdef int take_missing(Model model, Task* task, Row* row) except -1:
     """A worker did not have what it was believed to hold (`nbytes` is its number)."""
     if task == NULL or task.state != MEMORY or row.nbytes >= model.load.positions.size():
         return 0
-    if model.remove_holder(task, <uint32_t>row.nbytes):
+    if model.is_held_by(task, <uint32_t>row.nbytes):
         tell_free(model, model.worker(<uint32_t>row.nbytes), row.id)
-        if task.holder == NONE:
+        if lose_holder(model, task, <uint32_t>row.nbytes):
             memory_to_lost(model, <uint32_t>row.id)
     return 0
 

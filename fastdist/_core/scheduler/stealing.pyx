@@ -6,7 +6,7 @@ Nothing moves before the worker has answered: a task that started stays where it
 from libc.stdint cimport int64_t, uint32_t
 
 from fastdist._core.scheduler.model cimport Model
-from fastdist._core.scheduler.parties cimport Options, WorkerRecord
+from fastdist._core.scheduler.parties cimport Options, WorkerRecord, n_startable
 from fastdist._core.scheduler.records cimport AHEAD, NONE, RETRACTING, STARTED, Task
 
 cdef enum:
@@ -45,7 +45,7 @@ cdef int balance(Model model) except -1:
     if model.load.heap.size() < 2:
         return 0
     thief = model.worker(model.load.heap[0])
-    if thief.n_processing - thief.n_ahead >= thief.nthreads:
+    if n_startable(thief) >= thief.nthreads:
         return 0
     victim = most_loaded(model)
     if victim is not None and victim is not thief and victim.n_retracting == 0:
@@ -77,7 +77,7 @@ cdef bint ask_for_half(Model model, WorkerRecord victim, WorkerRecord thief) exc
     cdef uint32_t slot = victim.last
     cdef uint32_t asked = 0, looked = 0
     # What was sent ahead cannot start elsewhere any sooner than its inputs.
-    cdef uint32_t startable = victim.n_processing - victim.n_ahead
+    cdef int64_t startable = n_startable(victim)
     cdef Task* task
     if startable <= victim.nthreads or gap < 2 * <int64_t>(model.latency * 1e9):
         return False

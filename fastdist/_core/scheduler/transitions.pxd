@@ -3,6 +3,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastdist._core.scheduler.model cimport Model
 from fastdist._core.scheduler.parties cimport WorkerRecord
+from fastdist._core.scheduler.records cimport Task
 
 cdef int released_to_needed(Model model, uint32_t slot) except -1
 cdef int ready_to_processing(Model model, uint32_t slot, WorkerRecord worker, bint ahead) except -1
@@ -11,6 +12,9 @@ cdef int processing_to_memory(Model model, uint32_t slot, uint64_t nbytes, uint3
                               uint32_t inline_length) except -1
 cdef int scattering_to_memory(Model model, uint32_t slot, uint32_t worker, uint64_t nbytes, uint32_t type) except -1
 cdef int any_to_erred(Model model, uint32_t slot, const uint8_t* payload, uint32_t length) except -1
+cdef bint lose_holder(Model model, Task* task, uint32_t worker) noexcept
+cdef void give_thread_back(Model model, Task* task, uint8_t flag) noexcept
+cdef void take_thread(Model model, Task* task) noexcept
 cdef int memory_to_lost(Model model, uint32_t slot) except -1
 cdef int release_unneeded(Model model) except -1
 cdef int erred_to_released(Model model, uint32_t slot) except -1

@@ -10,9 +10,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libcpp.vector cimport vector
 
 from fastdist._core.codec.frames cimport (
-    STATUS_ERRED,
     STATUS_FINISHED,
-    STATUS_LOST,
     STATUS_PENDING,
 )
 from fastdist._core.keys.canonical cimport decode_key_at
@@ -20,8 +18,10 @@ from fastdist._core.scheduler.model cimport Model, Prefix
 from fastdist._core.scheduler.orders cimport tell_free, write_run_row
 from fastdist._core.scheduler.parties cimport Options, WorkerRecord
 from fastdist._core.scheduler.records cimport (
+    ACTOR,
     AHEAD,
     ERRED,
+    FREE_SLOT,
     MEMORY,
     NONE,
     NO_WORKER,
@@ -30,11 +30,13 @@ from fastdist._core.scheduler.records cimport (
     RELEASED,
     RETRACTING,
     SCATTERING,
+    SECEDED,
     STARTED,
     WAITING,
+    WAITS,
     Task,
 )
-from fastdist._core.scheduler.reporting cimport report
+from fastdist._core.scheduler.reporting cimport report, report_error
 
 from fastdist._core.scheduler.reasons import Reason, reason_payload
 
@@ -66,6 +68,7 @@ LEGAL = (
     ("memory", "released"),
     ("erred", "released"),
     ("scattering", "memory"),
+    ("scattering", "erred"),
 )
 
 
@@ -149,6 +152,13 @@ cdef bytes lost_payload(Model model, Task* task):
     cdef uint32_t length
     cdef const uint8_t* key = model.payload.key_bytes(task, &length)
     text = str(readable_key(key, length))
+    if task.flags & ACTOR:
+        return reason_payload(
+            Reason.LOST_DATA,
+            f"the actor {text!r} was lost with the worker that held it, and its state cannot be computed again; make "
+            "another one",
+            key=text,
+        )
     return reason_payload(
         Reason.LOST_DATA,
         f"the data of {text!r} was lost with the last worker that held it, and there is no task that could compute "
@@ -201,12 +211,40 @@ cdef int ready_to_processing(Model model, uint32_t slot, WorkerRecord worker, bi
     return 0
 
 
+cdef void give_thread_back(Model model, Task* task, uint8_t flag) noexcept:
+    """A PROCESSING task executes without a thread from now on; `flag` (WAITS or SECEDED) says why."""
+    cdef WorkerRecord worker = model.worker(task.worker)
+    take_thread(model, task)
+    task.flags |= flag | STARTED
+    worker.occupancy -= model.class_nanoseconds[task.duration_class]
+    if flag == WAITS:
+        worker.n_waits += 1
+    else:
+        worker.n_seceded += 1
+    model.mark_worker(worker)
+
+
+cdef void take_thread(Model model, Task* task) noexcept:
+    """Undo `give_thread_back`."""
+    cdef WorkerRecord worker = model.worker(task.worker)
+    if not task.flags & (WAITS | SECEDED):
+        return
+    worker.occupancy += model.class_nanoseconds[task.duration_class]
+    if task.flags & WAITS:
+        worker.n_waits -= 1
+    else:
+        worker.n_seceded -= 1
+    task.flags &= ~(WAITS | SECEDED)
+    model.mark_worker(worker)
+
+
 cdef int leave_worker(Model model, uint32_t slot) except -1:
     """Undo the bookings of a PROCESSING task at its worker."""
     cdef Task* task = model.task(slot)
     cdef WorkerRecord worker = model.worker(task.worker)
     cdef Options options
     cdef size_t i
+    take_thread(model, task)
     model.unlink(worker, slot)
     worker.n_processing -= 1
     worker.occupancy -= model.class_nanoseconds[task.duration_class]
@@ -219,6 +257,7 @@ cdef int leave_worker(Model model, uint32_t slot) except -1:
         for i in range(options.needs.size()):
             worker.used[options.needs[i].resource] -= options.needs[i].amount
     task.flags &= ~(AHEAD | STARTED | RETRACTING)
+    model.left_worker = task.worker
     task.worker = NONE
     model.mark_worker(worker)
     return 0
@@ -234,12 +273,22 @@ cdef int processing_to_memory(Model model, uint32_t slot, uint64_t nbytes, uint3
     task.type = type
     model.set_state(task, MEMORY)
     model.add_holder(task, worker)
+    if task.flags & ACTOR:
+        forget_work(model, task)
     drop_waiter_of_inputs(model, task)
     tell_dependents(model, task)
     report(model, task, STATUS_FINISHED, inline_bytes, inline_length)
     if task.n_waiters == 0 and task.want_client == NONE:
         model.to_check.push_back(model.id_of(slot))
     return 0
+
+
+cdef void forget_work(Model model, Task* task) noexcept:
+    """The state of an actor cannot be computed again: from now on it is data."""
+    if task.function != NONE:
+        model.functions[task.function].n_tasks -= 1
+        model.release_function(task.function)
+        task.function = NONE
 
 
 cdef int drop_waiter_of_inputs(Model model, Task* task) except -1:
@@ -340,10 +389,7 @@ cdef int any_to_erred(Model model, uint32_t slot, const uint8_t* payload, uint32
         model.set_state(task, ERRED)
         task.nbytes = error
         model.errors[error].n_tasks += 1
-        model.reporting_error = model.errors[error].serial
-        report(model, task, STATUS_LOST if task.function == NONE else STATUS_ERRED, model.errors[error].payload,
-               model.errors[error].length)
-        model.reporting_error = 0
+        report_error(model, task)
         if task.n_waiters == 0 and task.want_client == NONE:
             model.to_check.push_back(model.id_of(slot))
         dependents = model.dependents_of(task)
@@ -356,13 +402,14 @@ cdef int any_to_erred(Model model, uint32_t slot, const uint8_t* payload, uint32
 
 
 cdef int memory_to_lost(Model model, uint32_t slot) except -1:
-    """MEMORY without a holder: computed again if anyone needs it, else RELEASED."""
+    """MEMORY without a holder (or the actor itself): computed again if anyone needs it, else RELEASED."""
     cdef Task* task = model.task(slot)
     cdef Task* dependent
     cdef uint64_t* dependents = model.dependents_of(task)
     cdef uint32_t i
     cdef uint64_t id = model.id_of(slot)
     withdraw_ahead(model, slot)
+    drop_holders(model, task, id)
     task.nbytes = 0
     model.set_state(task, RELEASED)
     for i in range(task.dependents_size):
@@ -385,15 +432,26 @@ cdef int memory_to_lost(Model model, uint32_t slot) except -1:
 
 cdef int memory_to_released(Model model, uint32_t slot) except -1:
     cdef Task* task = model.task(slot)
-    cdef uint64_t id = model.id_of(slot)
+    drop_holders(model, task, model.id_of(slot))
+    task.nbytes = 0
+    model.set_state(task, RELEASED)
+    return 0
+
+
+cdef int drop_holders(Model model, Task* task, uint64_t id) except -1:
+    """Have all workers that hold the data of a task drop it."""
     cdef uint32_t worker
     while task.holder != NONE:
         worker = task.holder
         tell_free(model, model.worker(worker), id)
         model.remove_holder(task, worker)
-    task.nbytes = 0
-    model.set_state(task, RELEASED)
     return 0
+
+
+cdef bint lose_holder(Model model, Task* task, uint32_t worker) noexcept:
+    """A worker does not hold the data any more; whether that was the last copy, or the actor itself."""
+    cdef bint home = task.flags & ACTOR and task.holder == worker
+    return model.remove_holder(task, worker) and (home or task.holder == NONE)
 
 
 cdef int needed_to_released(Model model, uint32_t slot) except -1:
@@ -421,14 +479,19 @@ cdef int released_to_forgotten(Model model, uint32_t slot) except -1:
     cdef uint32_t* dependencies = model.dependencies_of(task)
     cdef Task* dependency
     cdef uint32_t i, length
+    cdef uint64_t hash
     cdef const uint8_t* key
+    if model.listened:
+        model.note_change(task, FREE_SLOT)
     for i in range(task.n_dependencies):
         dependency = model.task(dependencies[i])
         dependency.n_dependents -= 1
         if dependency.n_dependents == 0 and dependency.want_client == NONE:
             model.to_check.push_back(model.id_of(dependencies[i]))
     key = model.payload.key_bytes(task, &length)
-    model.keys.remove(model.keys.hash(key, length), slot)
+    hash = model.keys.hash(key, length)
+    model.story.note(<uint64_t>task, hash, task.generation, slot, task.state, FREE_SLOT)
+    model.keys.remove(hash, slot)
     if task.function != NONE:
         model.functions[task.function].n_tasks -= 1
         model.release_function(task.function)

@@ -18,9 +18,11 @@ from fastdist._core.scheduler.records cimport (
     READY,
     RELEASED,
     RETRACTING,
+    SECEDED,
     SLAB_BITS,
     SLAB_TASKS,
     WAITING,
+    WAITS,
     Task,
 )
 
@@ -113,7 +115,7 @@ cdef int check_edges(Model model, list slots) except -1:
 
 
 cdef int check_worker(Model model, WorkerRecord worker) except -1:
-    cdef uint32_t slot = worker.first, count = 0, ahead = 0, retracting = 0
+    cdef uint32_t slot = worker.first, count = 0, ahead = 0, retracting = 0, waits = 0, seceded = 0
     cdef int64_t occupancy = 0
     cdef Task* task
     while slot != NONE:
@@ -122,11 +124,16 @@ cdef int check_worker(Model model, WorkerRecord worker) except -1:
         count += 1
         ahead += 1 if task.flags & AHEAD else 0
         retracting += 1 if task.flags & RETRACTING else 0
-        occupancy += model.class_nanoseconds[task.duration_class]
+        waits += 1 if task.flags & WAITS else 0
+        seceded += 1 if task.flags & SECEDED else 0
+        if not task.flags & (WAITS | SECEDED):
+            occupancy += model.class_nanoseconds[task.duration_class]
         slot = task.next
     assert count == worker.n_processing, "n_processing is not the length of the worker's list"
     assert ahead == worker.n_ahead, "n_ahead is not the number of tasks sent ahead"
     assert retracting == worker.n_retracting, "n_retracting is not the number of tasks asked back"
+    assert waits == worker.n_waits, "n_waits is not the number of tasks that wait"
+    assert seceded == worker.n_seceded, "n_seceded is not the number of tasks that seceded"
     assert occupancy == worker.occupancy, "the occupancy is not the sum of what is booked"
     assert worker.alive or count == 0, "a lost worker still has tasks"
     return 0

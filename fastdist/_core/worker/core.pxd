@@ -22,19 +22,22 @@ cdef class WorkerCore(WorkerModel):
     # For execution threads. Each locks; none needs the GIL.
     cdef TaskRecord* take(self) noexcept nogil
     cdef TaskRecord* wait(self) noexcept nogil
+    cdef bint watch(self, int descriptor) noexcept nogil
+    cdef TaskRecord* look(self) noexcept nogil
+    cdef void unwatch(self) noexcept nogil
     cdef bint finish(self, TaskRecord* record, uint64_t nbytes, uint32_t type_number, float seconds,
                      const uint8_t* payload, size_t length, double now, TaskRecord** following) noexcept nogil
     cdef void discard(self, TaskRecord* record, double now) noexcept nogil
     cdef void fail(self, TaskRecord* record, float seconds, const uint8_t* payload, size_t length,
                    double now) noexcept nogil
     cdef void give_up(self, TaskRecord* record, uint8_t status, float seconds, double now) noexcept nogil
-    cdef void note_started(self, TaskRecord* record, double now) noexcept nogil
     cdef uint32_t name_type(self, const uint8_t* name, size_t length) noexcept nogil
     cdef size_t done_size(self) noexcept nogil
 
     cdef void _leave(self, TaskRecord* record, double now) noexcept nogil
     cdef TaskRecord* _start(self) noexcept nogil
     cdef int _claim(self) noexcept nogil
+    cdef long _room(self) noexcept nogil
     cdef int _learn(self, object reader) except -1
     cdef void _add_option(self, uint32_t option, vector[Need] needs) noexcept nogil
     cdef uint32_t _resource_number(self, str name) except? 0

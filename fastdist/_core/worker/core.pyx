@@ -13,12 +13,11 @@ from libc.string cimport memcpy
 from libcpp.vector cimport vector
 
 from fastdist._core.codec.frames cimport (
-    DONE_FINISHED, DONE_MISSING, DONE_REPLICA, DONE_RETRACT_REFUSED, DONE_RETRACTED, DONE_STARTED,
-    ColumnReader,
+    DONE_FINISHED, DONE_MISSING, DONE_REPLICA, DONE_RETRACT_REFUSED, DONE_RETRACTED, ColumnReader,
 )
 from fastdist._core.worker.frames cimport FREE_COLUMNS, RUN_COLUMNS, RunColumns, read_pieces, read_run
 from fastdist._core.worker.model cimport (
-    ERRED, EXECUTING, FETCH, IN_FLIGHT, MEMORY, READY, WAITING, Edge, arguments_of, edges_of, padded,
+    ERRED, EXECUTING, FETCH, IN_FLIGHT, MEMORY, READY, RELEASED, WAITING, Edge, arguments_of, edges_of, padded,
 )
 from fastdist._core.worker.ready cimport Need
 
@@ -72,6 +71,7 @@ cdef class WorkerCore(WorkerModel):
         self._learn(reader)
         with nogil:
             self.gate.lock()
+            self.story.begin_batch(now)
             self._run(&columns, now)
             called = self._claim()
             self.gate.unlock()
@@ -125,6 +125,8 @@ cdef class WorkerCore(WorkerModel):
             # It runs already; what it brings counts for the newest attempt.
             record.attempt = attempt
             record.forgotten = False
+            if record.away:
+                self.report_away(record, now)
             return
         if record.state == MEMORY and attempt >= record.attempt:
             record.attempt = attempt
@@ -150,6 +152,7 @@ cdef class WorkerCore(WorkerModel):
         cdef uint32_t first = columns.input_ends[row]
         cdef uint32_t i
         cdef Edge* edges
+        cdef bint unnamed = record.payload == NULL
         record.attempt = columns.attempts[row]
         record.function_id = columns.functions[row]
         record.option_id = columns.options[row]
@@ -165,6 +168,8 @@ cdef class WorkerCore(WorkerModel):
             padded(record.key_length) + record.n_inputs * sizeof(Edge) + record.arguments_length + 1
         )
         memcpy(record.payload, columns.keys + columns.key_ends[row], record.key_length)
+        if self.listened and unnamed:
+            self.note_change(record, RELEASED, WAITING)
         memcpy(arguments_of(record), columns.arguments + columns.argument_ends[row], record.arguments_length)
         edges = edges_of(record)
         for i in range(record.n_inputs):
@@ -381,16 +386,16 @@ cdef class WorkerCore(WorkerModel):
             record = self.pool.find(task_id)
             if record == NULL:
                 record = self.pool.create(task_id)
-                self.released_to_memory(record, nbytes, type_number)
-            elif record.state == FETCH or record.state == IN_FLIGHT:
-                self.arrived_to_memory(record, nbytes, type_number)
-            else:
-                taken = False
+            taken = record.state == RELEASED or record.state == FETCH or record.state == IN_FLIGHT
             if taken:
                 free(record.payload)
                 record.payload = payload
                 record.key_length = length
                 record.n_inputs = record.arguments_length = 0
+                if record.state == RELEASED:
+                    self.released_to_memory(record, nbytes, type_number)
+                else:
+                    self.arrived_to_memory(record, nbytes, type_number)
                 self.report(task_id, 0, DONE_REPLICA, nbytes, 0, type_number, NULL, 0, now)
             called = self._claim()
             self.gate.unlock()
@@ -402,16 +407,28 @@ cdef class WorkerCore(WorkerModel):
     # Execution
 
     cdef TaskRecord* _start(self) noexcept nogil:
-        if self.paused or self.gate.closed or self.counts[<int>EXECUTING] >= self.slots:
-            return NULL
-        return self.ready_to_executing()
+        return self.ready_to_executing() if self._room() > 0 else NULL
+
+    cdef long _room(self) noexcept nogil:
+        """How many slots there are for tasks that start."""
+        # A task that waited and is about to go on has its slot already.
+        cdef long taken = <long>(self.counts[<int>EXECUTING] - self.away.n_away + self.away.returning.size())
+        if self.paused or self.gate.closed or taken >= <long>self.slots:
+            return 0
+        # A slot that a waiting task gave back is, for now, for tasks that go before it.
+        if taken + <long>self.away.waiting.size() >= <long>self.slots and not self.ready.startable_before(self.away.floor):
+            return 0
+        return <long>self.slots - taken
 
     cdef int _claim(self) noexcept nogil:
         """How many sleeping threads to call, once the lock is open."""
-        cdef long wanted = <long>self.slots - <long>self.counts[<int>EXECUTING]
-        if self.gate.idle == 0 or self.paused or not self.ready.startable():
+        cdef long room
+        if not self.away.returning.empty():
+            self.gate.call_returning()
+        if (self.gate.idle == 0 and not self.gate.watching) or not self.ready.startable():
             return 0
-        return self.gate.claim(wanted if wanted < <long>self.ready.live else <long>self.ready.live)
+        room = self._room()
+        return self.gate.claim(room if room < <long>self.ready.live else <long>self.ready.live)
 
     cdef TaskRecord* take(self) noexcept nogil:
         """The next task, or NULL."""
@@ -432,6 +449,36 @@ cdef class WorkerCore(WorkerModel):
             self.gate.sleep()
         self.gate.unlock()
         return record
+
+    cdef bint watch(self, int descriptor) noexcept nogil:
+        """The calling thread, which idles, watches the connection; it is called by a write to the descriptor."""
+        cdef bint watches
+        self.gate.lock()
+        watches = self.gate.watch(descriptor)
+        self.gate.unlock()
+        return watches
+
+    cdef TaskRecord* look(self) noexcept nogil:
+        """(The thread that watches) The next task, or NULL; what comes later rings."""
+        cdef TaskRecord* record
+        self.gate.lock()
+        self.gate.rung = False
+        record = self._start()
+        self.gate.unlock()
+        return record
+
+    cdef void unwatch(self) noexcept nogil:
+        self.gate.lock()
+        self.gate.watching = False
+        self.gate.unlock()
+
+    def wants_fetch(self) -> bool:
+        """Whether `next_fetch` has something to ask for."""
+        cdef bint wants
+        self.gate.lock()
+        wants = not self.paused and self.plan.next_peer() >= 0
+        self.gate.unlock()
+        return wants
 
     cdef bint finish(self, TaskRecord* record, uint64_t nbytes, uint32_t type_number, float seconds,
                      const uint8_t* payload, size_t length, double now, TaskRecord** following) noexcept nogil:
@@ -492,13 +539,6 @@ cdef class WorkerCore(WorkerModel):
         """End an execution without a value. Tasks may have come that wait for it, even after it was forgotten."""
         self.give_back_waiters(record, now)
         self.executing_to_released(record)
-
-    cdef void note_started(self, TaskRecord* record, double now) noexcept nogil:
-        """Report that the task has been executing for some time."""
-        self.gate.lock()
-        if not record.forgotten:
-            self.report(record.task_id, record.attempt, DONE_STARTED, 0, 0, 0, NULL, 0, now)
-        self.gate.unlock()
 
     cdef size_t done_size(self) noexcept nogil:
         """Bytes of payload in the open DONE frame."""

@@ -6,6 +6,8 @@ May import: the worker core.
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint32_t, uint64_t
 
+from fastdist._core.history.log cimport TransitionLog
+from fastdist._core.worker.away cimport HERE, WAITS
 from fastdist._core.worker.core cimport WorkerCore
 from fastdist._core.worker.model cimport (
     ERRED, EXECUTING, FETCH, IN_FLIGHT, MEMORY, READY, STATE_COUNT, WAITING, Edge, TaskRecord, edges_of,
@@ -41,6 +43,27 @@ def state_of(WorkerCore core, uint64_t task_id) -> TaskState:
 def state_counts(WorkerCore core) -> dict[str, int]:
     """How many tasks are in each state."""
     return {TaskState(i).name.lower(): core.counts[i] for i in range(1, STATE_COUNT)}
+
+
+def listen(WorkerCore core, bint on) -> None:
+    """Start or stop to write every transition down for `take_transitions`."""
+    core.gate.lock()
+    core.listened = on
+    core.gate.unlock()
+
+
+def take_transitions(WorkerCore core) -> tuple[list[tuple[object, str, str]], int]:
+    """(key, start, finish) of what happened since the last call while `listen` was on; how much found no room."""
+    cdef TransitionLog taken = TransitionLog()
+    core.gate.lock()
+    core.history.swap(taken)
+    core.gate.unlock()
+    rows = [(row[0], state_name(row[1]), state_name(row[2])) for row in taken.rows()]
+    return rows, taken.lost
+
+
+cdef str state_name(int state):
+    return "forgotten" if state == STATE_COUNT else TaskState(state).name.lower()
 
 
 def resources(WorkerCore core) -> dict[str, tuple[float, float]]:
@@ -109,6 +132,7 @@ def validate(WorkerCore core) -> None:
     if core.plan.wants.size() != counts[<int>FETCH] + counts[<int>IN_FLIGHT]:
         raise AssertionError(f"{core.plan.wants.size()} inputs in the plan, others in the records")
     check_heaps(core)
+    check_away(core)
 
 
 cdef int check_record(WorkerCore core, TaskRecord* record) except -1:
@@ -142,6 +166,22 @@ cdef int check_record(WorkerCore core, TaskRecord* record) except -1:
         if edge.dependency != record or not edge.waiter.linked:
             raise AssertionError(f"{name} has a waiter that does not wait")
         edge = edge.next
+    return 0
+
+
+cdef int check_away(WorkerCore core) except -1:
+    cdef TaskRecord* record
+    cdef size_t away = 0, waiting = 0
+    for record in core.pool.table:
+        if record != NULL and record.away != HERE:
+            away += 1
+            waiting += record.away == WAITS
+            if record.state != EXECUTING:
+                raise AssertionError(f"task {record.task_id} is away and {TaskState(record.state).name}")
+    if away != core.away.n_away:
+        raise AssertionError(f"{away} tasks are away, {core.away.n_away} counted")
+    if waiting != core.away.waiting.size() or (waiting == 0) != (core.away.floor == NULL):
+        raise AssertionError(f"{waiting} tasks wait, {core.away.waiting.size()} stand in the list")
     return 0
 
 

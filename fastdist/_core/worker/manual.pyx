@@ -8,6 +8,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastdist._core.codec.frames cimport DONE_RESCHEDULE, DONE_RETRACTED
 from fastdist._core.worker.core cimport WorkerCore
+from fastdist._core.worker cimport slots
 from fastdist._core.worker.model cimport EXECUTING, TaskRecord, arguments_of, edges_of
 
 
@@ -66,4 +67,19 @@ def input_gone(WorkerCore core, uint64_t task_id, double now=0) -> None:
 
 def started(WorkerCore core, uint64_t task_id, double now=0) -> None:
     """The task has been executing for some time."""
-    core.note_started(executing(core, task_id), now)
+    slots.note_started(core, executing(core, task_id), now)
+
+
+def left_slot(WorkerCore core, uint64_t task_id, bint seceded=False, double now=0) -> None:
+    """The task waits for something, or seceded."""
+    slots.leave_slot(core, executing(core, task_id), seceded, now)
+
+
+def took_slot(WorkerCore core, uint64_t task_id, double now=0) -> None:
+    """The task goes on, whether there is a slot for it or not."""
+    slots.take_slot(core, executing(core, task_id), True, now)
+
+
+def relaxed(WorkerCore core, double since) -> None:
+    """Tasks that have waited since then or longer let any task use their slots."""
+    slots.relax(core, since)

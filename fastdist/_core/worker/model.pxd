@@ -50,6 +50,7 @@ cdef struct TaskRecord:
     uint8_t flags
     uint8_t forgotten               # FREE came while it was executing
     uint8_t linked                  # its edges are in the lists of their dependencies
+    uint8_t away                    # EXECUTING without a slot, and why (`away`)
 
 
 cdef inline size_t padded(size_t length) noexcept nogil:
@@ -60,6 +61,11 @@ cdef inline Edge* edges_of(TaskRecord* record) noexcept nogil:
 
 cdef inline uint8_t* arguments_of(TaskRecord* record) noexcept nogil:
     return record.payload + padded(record.key_length) + record.n_inputs * sizeof(Edge)
+
+cdef inline bint goes_before(TaskRecord* left, TaskRecord* right) noexcept nogil:
+    if left.priority != right.priority:
+        return left.priority < right.priority
+    return left.order < right.order
 
 
 cdef class RecordPool:
@@ -82,14 +88,24 @@ cdef extern from *:
     #ifndef FASTDIST_WORKER_GATE
     #define FASTDIST_WORKER_GATE
     #include <condition_variable>
+    #include <cstdint>
     #include <mutex>
+    #include <thread>
+    #include <unistd.h>
     // The lock of the worker core, and the place where idle execution threads sleep.
     struct Gate {
         std::mutex mutex;
         std::condition_variable condition;
+        std::condition_variable returns;
         int idle = 0;        // sleeping threads that nobody has called yet
         int tokens = 0;      // calls that no thread has answered yet
         bool closed = false;
+        // One idle thread may watch the connection instead of sleeping; it is called through a descriptor.
+        bool watching = false;
+        bool rung = false;
+        int bell = -1;
+        std::thread::id watcher;
+        static const int RING = 1 << 30;
 
         void lock() { mutex.lock(); }
         void unlock() { mutex.unlock(); }
@@ -101,25 +117,61 @@ cdef extern from *:
             if (tokens > 0) { --tokens; } else { --idle; }
             held.release();
         }
+        // Sleeps until something changed for those that want a slot again; the lock is held before and after.
+        void sleep_returning() {
+            std::unique_lock<std::mutex> held(mutex, std::adopt_lock);
+            returns.wait(held);
+            held.release();
+        }
+        void call_returning() { returns.notify_all(); }
+        // The calling thread watches from now on; false if another one does. The lock is held.
+        bool watch(int descriptor) {
+            if (watching || closed) { return false; }
+            watching = true;
+            rung = false;
+            bell = descriptor;
+            watcher = std::this_thread::get_id();
+            return true;
+        }
+        void ring() {
+            uint64_t one = 1;
+            // It can fail only if the bell rings already.
+            if (write(bell, &one, sizeof one) < 0) { return; }
+        }
         // How many of the sleepers are called for `wanted` new tasks; the lock is held.
         int claim(long wanted) {
+            bool by_watcher = watching && watcher == std::this_thread::get_id();
+            // The watcher looks for a task itself when it has dealt with what it read.
+            if (by_watcher) { --wanted; }
             int called = wanted < idle ? static_cast<int>(wanted) : idle;
             if (called < 0) { called = 0; }
             idle -= called;
             tokens += called;
+            if (watching && !by_watcher && !rung && wanted > called) {
+                rung = true;
+                called |= RING;
+            }
             return called;
         }
-        void call(int sleepers) { while (sleepers-- > 0) { condition.notify_one(); } }
-        void close() { closed = true; condition.notify_all(); }
+        void call(int sleepers) {
+            if (sleepers & RING) { ring(); sleepers &= ~RING; }
+            while (sleepers-- > 0) { condition.notify_one(); }
+        }
+        void close() { closed = true; if (watching) { ring(); } condition.notify_all(); returns.notify_all(); }
     };
     #endif
     """
     cdef cppclass Gate nogil:
         int idle
         bint closed
+        bint watching
+        bint rung
+        bint watch(int descriptor)
         void lock()
         void unlock()
         void sleep()
+        void sleep_returning()
+        void call_returning()
         int claim(long wanted)
         void call(int sleepers)
         void close()

@@ -31,6 +31,7 @@ cdef class ReadyQueue:
     cdef void withdraw(self, TaskRecord* record) noexcept nogil
     cdef TaskRecord* pop(self) noexcept nogil
     cdef bint startable(self) noexcept nogil
+    cdef bint startable_before(self, TaskRecord* record) noexcept nogil
     cdef void give_back(self, TaskRecord* record) noexcept nogil
     cdef uint32_t add_resource(self) noexcept nogil
     cdef void set_total(self, uint32_t number, double amount) noexcept nogil

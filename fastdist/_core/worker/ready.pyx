@@ -11,7 +11,7 @@ cimport cython
 from libc.stdint cimport int64_t, uint32_t
 from libcpp.algorithm cimport make_heap, pop_heap, push_heap
 
-from fastdist._core.worker.model cimport READY
+from fastdist._core.worker.model cimport READY, goes_before
 
 
 cdef bint starts_later(const Entry& left, const Entry& right) noexcept nogil:
@@ -110,6 +110,14 @@ cdef class ReadyQueue:
 
     cdef bint startable(self) noexcept nogil:
         return self.live != 0 and self._best() >= 0
+
+    cdef bint startable_before(self, TaskRecord* record) noexcept nogil:
+        """Whether a task that goes before this one could start now."""
+        cdef int64_t best
+        if self.live == 0:
+            return False
+        best = self._best()
+        return best >= 0 and goes_before(self.heaps[best].front().record, record)
 
     cdef TaskRecord* pop(self) noexcept nogil:
         """The next task that may start, its resources taken; NULL when there is none."""

@@ -3,6 +3,9 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libcpp.vector cimport vector
 
 from fastdist._core.codec.frames cimport ColumnWriter
+from fastdist._core.history.log cimport TransitionLog
+from fastdist._core.history.story cimport Story
+from fastdist._core.worker.away cimport AwayTasks
 from fastdist._core.worker.fetch cimport FetchPlan
 from fastdist._core.worker.model cimport RecordPool, TaskRecord
 from fastdist._core.worker.ready cimport ReadyQueue
@@ -15,6 +18,7 @@ cdef class WorkerModel:
     cdef readonly RecordPool pool
     cdef readonly ReadyQueue ready
     cdef readonly FetchPlan plan
+    cdef readonly AwayTasks away
     cdef ColumnWriter done
     cdef readonly uint64_t epoch
     cdef readonly uint32_t number           # of this worker, given by the scheduler
@@ -23,6 +27,9 @@ cdef class WorkerModel:
     cdef double oldest_row                  # when the first row of the open DONE frame was written; 0 = no rows
     cdef vector[uint64_t] dropped           # ids whose data must leave the store
     cdef vector[TaskRecord*] withdrawn      # work list of give_back
+    cdef Story story                        # the last transitions, always
+    cdef bint listened                      # whether every transition is written down
+    cdef TransitionLog history
 
     # rows
     cdef void open_frame(self) noexcept nogil
@@ -38,7 +45,10 @@ cdef class WorkerModel:
     cdef void drop_unneeded(self, TaskRecord* record) noexcept nogil
     cdef void withdraw_waiter(self, TaskRecord* waiter) noexcept nogil
     cdef void remove(self, TaskRecord* record) noexcept nogil
+    cdef void report_away(self, TaskRecord* record, double now) noexcept nogil
+    cdef void end_execution(self, TaskRecord* record) noexcept nogil
     cdef void move(self, TaskRecord* record, uint8_t state) noexcept nogil
+    cdef void note_change(self, TaskRecord* record, uint8_t start, uint8_t finish) noexcept nogil
 
     # transitions of tasks
     cdef void released_to_waiting(self, TaskRecord* record) noexcept nogil

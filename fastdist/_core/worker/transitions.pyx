@@ -9,7 +9,12 @@ model, the ready queue, the fetch plan and the frames.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport realloc
 
-from fastdist._core.codec.frames cimport DONE_ERRED, DONE_FINISHED, DONE_RETRACTED, ColumnWriter
+from fastdist._core.codec.frames cimport (
+    DONE_ERRED, DONE_FINISHED, DONE_RETRACTED, DONE_RETURNED, DONE_SECEDED, DONE_WAITS, ColumnWriter,
+)
+from fastdist._core.history.log cimport TransitionLog
+from fastdist._core.history.story cimport Story
+from fastdist._core.worker.away cimport SECEDED, AwayTasks
 from fastdist._core.worker.model cimport (
     ERRED, EXECUTING, FETCH, IN_FLIGHT, MEMORY, READY, RELEASED, STATE_COUNT, WAITING, Edge, RecordPool, edges_of,
 )
@@ -44,10 +49,14 @@ cdef class WorkerModel:
         self.pool = RecordPool()
         self.ready = ReadyQueue()
         self.plan = FetchPlan(max_peers, max_bytes)
+        self.away = AwayTasks()
         self.done = ColumnWriter(DONE_COLUMNS)
         self.epoch = epoch
         self.number = number
         self.illegal = 0
+        self.listened = False
+        self.history = TransitionLog()
+        self.story = Story()
         for state in range(STATE_COUNT):
             self.counts[state] = 0
         self.open_frame()
@@ -179,16 +188,42 @@ cdef class WorkerModel:
             self.move(waiter, RELEASED)
 
     cdef void remove(self, TaskRecord* record) noexcept nogil:
+        if self.listened:
+            self.note_change(record, RELEASED, STATE_COUNT)
         self.pool.remove(record)
 
     cdef void move(self, TaskRecord* record, uint8_t state) noexcept nogil:
+        self.story.note(record.task_id, 0, record.attempt, 0, record.state, state)
         if not (LEGAL[record.state] >> state) & 1 and self.illegal == 0:
             self.illegal = <uint64_t>1 << 16 | <uint64_t>record.state << 8 | state
         if record.state != RELEASED:
             self.counts[record.state] -= 1
         if state != RELEASED:
             self.counts[state] += 1
+        if self.listened:
+            self.note_change(record, record.state, state)
         record.state = state
+
+    cdef void note_change(self, TaskRecord* record, uint8_t start, uint8_t finish) noexcept nogil:
+        """Write a transition down; an input of which only the id is known here has no key and is left out."""
+        if record.payload != NULL:
+            self.history.note(record.payload, record.key_length, start, finish, 0, 0, 0, 0)
+
+    cdef void end_execution(self, TaskRecord* record) noexcept nogil:
+        """It gives back its resources; one that held no slot is not away any more."""
+        self.ready.give_back(record)
+        if record.away:
+            self.away.come_back(record)
+
+    cdef void report_away(self, TaskRecord* record, double now) noexcept nogil:
+        """Say whether the task holds a slot."""
+        cdef uint8_t status = DONE_RETURNED
+        if record.away == SECEDED:
+            status = DONE_SECEDED
+        elif record.away:
+            status = DONE_WAITS
+        if not record.forgotten:
+            self.report(record.task_id, record.attempt, status, 0, 0, 0, NULL, 0, now)
 
     # Transitions of tasks
 
@@ -220,7 +255,8 @@ cdef class WorkerModel:
     cdef void executing_to_memory(self, TaskRecord* record, uint64_t nbytes, uint32_t type_number, float seconds,
                                   const uint8_t* payload, size_t length, double now) noexcept nogil:
         cdef void* smaller
-        self.ready.give_back(record)
+        self.story.begin_batch(now)
+        self.end_execution(record)
         self.move(record, MEMORY)
         record.nbytes = nbytes
         record.type_number = type_number
@@ -235,7 +271,8 @@ cdef class WorkerModel:
 
     cdef void executing_to_erred(self, TaskRecord* record, float seconds, const uint8_t* payload, size_t length,
                                  double now) noexcept nogil:
-        self.ready.give_back(record)
+        self.story.begin_batch(now)
+        self.end_execution(record)
         self.move(record, ERRED)
         self.report(record.task_id, record.attempt, DONE_ERRED, 0, seconds, 0, payload, length, now)
         if record.waiters == NULL:
@@ -243,12 +280,12 @@ cdef class WorkerModel:
 
     cdef void executing_to_ready(self, TaskRecord* record) noexcept nogil:
         """Its result was thrown away, and then it was wanted again: it starts over."""
-        self.ready.give_back(record)
+        self.end_execution(record)
         self.move(record, READY)
         self.ready.push(record)
 
     cdef void executing_to_released(self, TaskRecord* record) noexcept nogil:
-        self.ready.give_back(record)
+        self.end_execution(record)
         self.move(record, RELEASED)
         self.remove(record)
 

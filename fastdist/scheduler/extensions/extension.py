@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastdist.rpc.peer import Handler
 from fastdist.scheduler.membership import ClientEntry, WorkerEntry
@@ -50,5 +50,20 @@ class Extension:
     def worker_gone(self, entry: WorkerEntry, why: str) -> None:
         """A worker has left, expected or not."""
 
+    def welcome_worker(self, entry: WorkerEntry, reply: dict[str, Any], buffers: list[Any]) -> None:
+        """A worker is about to get the answer to its registration: put what it has to know into it."""
+
+    def welcome_nanny(self, name: str, reply: dict[str, Any], buffers: list[Any]) -> None:
+        """The same for a nanny, by the name that its workers give as their nanny."""
+
+    async def started(self) -> None:
+        """The scheduler listens."""
+
+    def restarted(self) -> None:
+        """Everything was cancelled for everybody, and all workers are about to be restarted."""
+
     async def close(self) -> None:
-        """The scheduler closes."""
+        """The scheduler closes; workers and clients are still connected."""
+
+    async def closed(self) -> None:
+        """The scheduler has closed its connections."""

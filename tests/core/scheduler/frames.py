@@ -80,6 +80,7 @@ def tasks_frame(
     last: bool = True,
     submission: int = 1,
     fifo_timeout: float = 0.0,
+    nested: bool = False,
     known_functions: Iterable[bytes] = (),
 ) -> bytes:
     """The body of a TASKS frame; of the functions in `known_functions` only the hash is sent."""
@@ -92,7 +93,7 @@ def tasks_frame(
     orders = [row.order for row in rows]
     flags = [row.wanted | row.inline << 1 for row in rows]
     columns = [
-        pack("Q", [first_id, int(last), submission, round(fifo_timeout * 1e6)]),
+        pack("Q", [first_id, last | nested << 1, submission, round(fifo_timeout * 1e6)]),
         *pieces(row.key for row in rows),
         pack("I", (NO_FUNCTION if row.function is None else table.index(row.function) for row in rows)),
         *pieces(row.arguments for row in rows),

@@ -154,7 +154,7 @@ def test_a_task_whose_input_is_unknown_fails_and_says_so() -> None:
     client.release("x")
     client.submit("y", "x")
     cluster.finish()
-    assert client.told("y").status == ERRED
+    assert client.told("y").status == LOST
     assert b"input" in client.told("y").payload
 
 
@@ -325,10 +325,67 @@ def test_retry_of_a_failed_tree_starts_at_its_roots() -> None:
     cluster.failed(0, "a", b"first try")
     cluster.act()
     assert [client.told(key).payload for key in "abc"] == [b"first try"] * 3
-    cluster.core.on_retry([encode_key("c")])
+    cluster.core.on_retry([encode_key("c")], client.number, [client.ids["c"]])
     cluster.work_off()
     cluster.finish()
     assert [client.heard(key) for key in "abc"] == [[ERRED, PENDING, FINISHED]] * 3
+
+
+def test_what_failed_for_an_unknown_input_cannot_be_tried_again_and_says_so() -> None:
+    cluster = Cluster()
+    client = cluster.client()
+    client.submit("x")
+    client.release("x")
+    client.submit("y", "x")
+    cluster.act()
+    cluster.core.on_retry([encode_key("y")], client.number, [client.ids["y"]])
+    cluster.work_off()
+    cluster.finish()
+    assert client.heard("y") == [LOST, LOST]
+    assert b"input" in client.told("y").payload
+
+
+def test_whoever_retries_what_is_gone_gets_an_answer() -> None:
+    cluster = Cluster()
+    client = cluster.client()
+    client.ids["gone"] = 7
+    cluster.core.on_retry([encode_key("gone")], client.number, [7])
+    cluster.finish()
+    assert client.heard("gone") == [LOST]
+    assert b"submit it again" in client.told("gone").payload
+
+
+def test_a_restart_cancels_what_any_client_wants_and_leaves_nothing() -> None:
+    cluster = Cluster(workers=[1, 1])
+    one, two = cluster.client(), cluster.client()
+    one.submit("x")
+    one.submit("y", "x")
+    two.submit("z")
+    cluster.act()
+    cluster.done(cluster.where("z"), "z")
+    cluster.core.on_restart(b"restarted")
+    cluster.finish()
+    assert [one.heard("x"), one.heard("y")] == [[CANCELLED], [CANCELLED]]
+    assert two.heard("z") == [FINISHED, CANCELLED]
+    assert two.told("z").payload == b"restarted"
+    assert cluster.core.n_tasks() == 0
+
+
+def test_tasks_that_wait_for_data_that_does_not_come_are_lost_with_it() -> None:
+    cluster = Cluster()
+    client = cluster.client()
+    client.ids["data"] = client.next_id
+    ((id, _),) = cluster.core.on_scatter(client.number, client.next_id, [encode_key("data")])
+    client.next_id += 1
+    client.submit("y", "data")
+    cluster.act()
+    cluster.core.on_scatter_failed([id, id + 1], b"the worker has gone")
+    cluster.finish()
+    assert (client.told("data").status, client.told("y").status) == (LOST, ERRED)
+    assert client.told("y").payload in (b"", b"the worker has gone")
+    cluster.core.on_retry([encode_key("y")], client.number, [client.ids["y"]])
+    cluster.finish()
+    assert client.told("y").status == ERRED
 
 
 def test_the_error_of_many_dependents_travels_once_in_a_frame() -> None:

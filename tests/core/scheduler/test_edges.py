@@ -267,6 +267,13 @@ def failure_no_longer_wanted(cluster: Cluster, client: FakeClient) -> Callable[[
     return lambda: client.release("x")
 
 
+@edge("scattering", "erred")
+def data_does_not_arrive(cluster: Cluster, client: FakeClient) -> Callable[[], object]:
+    client.ids["x"] = 1
+    (task,) = cluster.core.on_scatter(client.number, 1, [encode_key("x")])
+    return lambda: cluster.core.on_scatter_failed([task[0]], b"lost on the way")
+
+
 @edge("scattering", "memory")
 def data_arrives(cluster: Cluster, client: FakeClient) -> Callable[[], object]:
     client.ids["x"] = 1

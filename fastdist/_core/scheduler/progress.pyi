@@ -1,0 +1,9 @@
+"""How far some tasks, and all that they need, have come."""
+
+from fastdist._core.scheduler.model import Model
+
+class TaskWatch:
+    names: list[str]
+    def __init__(self, model: Model, keys: list[bytes], complete: bool) -> None: ...
+    def __len__(self) -> int: ...
+    def counts(self) -> list[tuple[str, int, int, int]]: ...

@@ -1,0 +1,9 @@
+"""The records of a worker core, one by one, as Python values."""
+
+from typing import Any
+
+from fastdist._core.worker.core import WorkerCore
+
+def all_tasks(core: WorkerCore) -> list[tuple[int, bytes, str]]: ...
+def facts(core: WorkerCore, task_id: int) -> dict[str, Any] | None: ...
+def waiters(core: WorkerCore, task_id: int) -> list[int]: ...

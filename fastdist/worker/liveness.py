@@ -1,0 +1,44 @@
+"""The signs of life of a worker. May import: comm, errors, system."""
+
+from __future__ import annotations
+
+import logging
+
+from fastdist.comm.core import connect
+from fastdist.comm.handshake import Role
+from fastdist.comm.token import Token
+from fastdist.errors import FastdistError
+from fastdist.system.beat import Beat
+
+logger = logging.getLogger("fastdist.worker")
+
+
+async def start_beat(
+    address: str, token: Token | None, insecure: bool, *, epoch: int, number: int, seconds: float
+) -> Beat | None:
+    """Send signs of life to the scheduler over a connection of their own.
+
+    Parameters
+    ----------
+    address : str
+        Of the scheduler.
+    token, insecure
+        As of `fastdist.comm.connect`.
+    epoch, number : int
+        Who this worker is.
+    seconds : float
+        Between two signs; 0 for none.
+
+    Returns
+    -------
+    Beat or None
+        Close it in the end.
+    """
+    if not seconds:
+        return None
+    try:
+        comm = await connect(address, role=Role.BEAT, token=token, insecure=insecure)
+    except (OSError, TimeoutError, FastdistError) as error:
+        logger.warning("the scheduler will not notice if this worker freezes: %s", error)
+        return None
+    return Beat(comm.detach(), epoch, number, seconds)

@@ -1,0 +1,39 @@
+"""One cluster for each module of tests: two worker processes, and a client that is dask's scheduler.
+
+May import: the public names of fastdist, the standard library, pytest.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import cloudpickle
+import pytest
+
+from fastdist import Client, LocalCluster
+
+pytest.importorskip("dask")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def workers_get_the_functions_of_the_tests(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Worker processes cannot import a test module, so its functions travel by value."""
+    module = sys.modules[request.module.__name__]
+    cloudpickle.register_pickle_by_value(module)
+    yield
+    cloudpickle.unregister_pickle_by_value(module)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    """Two worker processes with one thread each."""
+    with LocalCluster(n_workers=2, threads_per_worker=1) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster: LocalCluster) -> Iterator[Client]:
+    """A client of its own for each test."""
+    with Client(cluster) as client:
+        yield client
