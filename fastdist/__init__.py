@@ -10,9 +10,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastdist.compat.names import CompatibleExecutor
-    from fastdist.compat.rpc import connect
-    from fastdist.compat.utils import sync
     from fastdist.builtin_plugins import (
         CondaInstall,
         Environ,
@@ -28,8 +25,10 @@ if TYPE_CHECKING:
     from fastdist.client.planned import performance_report, span
     from fastdist.client.progress import progress
     from fastdist.client.task_records import get_task_metadata, get_task_stream
+    from fastdist.compat.names import CompatibleExecutor
+    from fastdist.compat.rpc import connect
+    from fastdist.compat.utils import sync
     from fastdist.context import get_worker
-    from fastdist.deploy import SpecCluster, SSHCluster, SubprocessCluster
     from fastdist.deploy.adaptive import Adaptive
     from fastdist.deploy.local import LocalCluster
     from fastdist.deploy.spec import SpecCluster
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     )
     from fastdist.nanny import Nanny
     from fastdist.plugins import NannyPlugin, SchedulerPlugin, WorkerPlugin
+    from fastdist.retries import Retry, exponential
     from fastdist.scheduler.scheduler import Scheduler
     from fastdist.security import Security
     from fastdist.status import Status
@@ -79,6 +79,7 @@ _HOMES = {
     "PipInstall": "fastdist.builtin_plugins",
     "Queue": "fastdist.client.coordination",
     "Reschedule": "fastdist.errors",
+    "Retry": "fastdist.retries",
     "SSHCluster": "fastdist.deploy.ssh",
     "Scheduler": "fastdist.scheduler.scheduler",
     "SchedulerPlugin": "fastdist.plugins",
@@ -96,6 +97,7 @@ _HOMES = {
     "as_completed": "fastdist.client",
     "connect": "fastdist.compat.rpc",
     "default_client": "fastdist.client",
+    "exponential": "fastdist.retries",
     "fire_and_forget": "fastdist.client.helpers",
     "futures_of": "fastdist.client.helpers",
     "get_client": "fastdist.client",
@@ -140,6 +142,7 @@ __all__ = [
     "PipInstall",
     "Queue",
     "Reschedule",
+    "Retry",
     "SSHCluster",
     "Scheduler",
     "SchedulerPlugin",
@@ -157,6 +160,7 @@ __all__ = [
     "as_completed",
     "connect",
     "default_client",
+    "exponential",
     "fire_and_forget",
     "futures_of",
     "get_client",
@@ -187,7 +191,7 @@ class _Aliases:
         return import_module(f"{__name__}.aliases").AliasFinder().find_spec(fullname)
 
 
-sys.meta_path.append(_Aliases)  # type: ignore[arg-type]
+sys.meta_path.append(_Aliases)
 
 
 def __getattr__(name: str) -> Any:

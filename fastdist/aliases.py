@@ -24,11 +24,10 @@ def _from(home: str, names: str) -> dict[str, str]:
 _PLUGINS = _from(f"{_TOP}.plugins", "SchedulerPlugin WorkerPlugin NannyPlugin")
 _COORDINATION = f"{_TOP}.client.coordination"
 _CONCURRENT = {"CancelledError": "concurrent.futures:CancelledError", "TimeoutError": "builtins:TimeoutError"}
-_MEMORY_MANAGER = "ActiveMemoryManagerExtension ActiveMemoryManagerPolicy ReduceReplicas RetireWorker"
 
 #: Module (below `fastdist`) and name, to the home of what has the name.
 ALIASES: dict[str, dict[str, str]] = {
-    "active_memory_manager": _from(f"{_TOP}.scheduler.extensions.memory_manager", _MEMORY_MANAGER),
+    "active_memory_manager": {},
     "actor": _from(f"{_TOP}.client.actor", "Actor ActorFuture BaseActorFuture"),
     "cfexecutor": _from(f"{_TOP}.client.executor", "ClientExecutor"),
     "client": {
@@ -44,7 +43,10 @@ ALIASES: dict[str, dict[str, str]] = {
     },
     "cluster_dump": _from(f"{_TOP}.client.cluster_dump", "DumpArtefact load_cluster_dump write_state"),
     "comm": {
-        **_from(f"{_TOP}.compat.addresses", "get_address_host get_address_host_port resolve_address get_local_address_for"),
+        **_from(
+            f"{_TOP}.compat.addresses",
+            "get_address_host get_address_host_port get_local_address_for resolve_address",
+        ),
         **_from(f"{_TOP}.errors", "CommClosedError"),
     },
     "core": {
@@ -86,8 +88,8 @@ ALIASES: dict[str, dict[str, str]] = {
         **_CONCURRENT,
         **_from(
             f"{_TOP}.compat.utils",
-            "LoopRunner SyncMethodMixin ensure_ip format_dashboard_link get_ip import_term iscoroutinefunction key_split"
-            " log_errors nbytes parse_ports sync thread_state",
+            "LoopRunner SyncMethodMixin ensure_ip format_dashboard_link get_ip import_term iscoroutinefunction"
+            " key_split log_errors nbytes parse_ports sync thread_state",
         ),
         **_from(f"{_TOP}.deploy.logs", "Log Logs"),
     },
@@ -135,8 +137,9 @@ class AliasFinder(MetaPathFinder, Loader):
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """A module that looks its names up when they are used."""
-        module = ModuleType(spec.name, f"Names that dask.distributed has in its module {spec.name.partition('.')[2]!r}.")
-        names = ALIASES[spec.name.partition(".")[2]]
+        name = spec.name.partition(".")[2]
+        module = ModuleType(spec.name, f"Names that dask.distributed has in its module {name!r}.")
+        names = ALIASES[name]
         vars(module).update(__getattr__=names_of(spec.name), __dir__=lambda: sorted(names), __all__=list(names))
         return module
 

@@ -17,10 +17,10 @@ ROOT = Path(os.environ.get("SOURCE_TREE") or Path(__file__).resolve().parent.par
 PACKAGE = ROOT / "fastdist"
 
 LAYERS = (
-    ("_core", "aliases", "errors", "system", "status"),
+    ("_core", "aliases", "errors", "late_imports", "system", "status"),
     (
         "attributes", "builtin_plugins", "config", "context", "logs", "loop", "plugins", "preloading", "protocol",
-        "security", "uploads", "versions",
+        "retries", "security", "uploads", "versions",
     ),
     ("comm",),
     ("rpc",),

@@ -28,6 +28,7 @@ from fastdist.cli.common import (
 from fastdist.comm.token import Token
 from fastdist.status import Status
 from fastdist.system.processors import processor_count
+from fastdist.worker.process import serve_dask
 
 logger = logging.getLogger("fastdist.worker")
 
@@ -80,6 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     async def serve(stop: asyncio.Future[str]) -> int:
         return await _serve(address, workers, options, token, stop)
 
+    serve_dask()
     try:
         with pid_file(options.pid_file):
             return run_daemon(serve)

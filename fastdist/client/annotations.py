@@ -91,6 +91,26 @@ def current_annotations() -> dict[str, Any]:
     return {name: value for name, value in found.items() if name in OPTIONS or name == "executor"}
 
 
+def pack_call_options(**options: Any) -> bytes | None:
+    """The options of `submit` or `map`, with what `dask.annotate` says around the call, packed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option has the wrong type, or contradicts another one.
+    NotImplementedError
+        If an annotation is a function of the key, or names an executor: only graphs know these.
+    """
+    annotated = current_annotations()
+    for name, value in annotated.items():
+        if callable(value) or (name == "executor" and value not in (None, "default")):
+            raise NotImplementedError(f"the annotation {name}={value!r} is not available for submit and map yet")
+    annotated.pop("executor", None)
+    if annotated:
+        options = {**options, **{name: value for name, value in annotated.items() if not options.get(name)}}
+    return pack_options(**options)
+
+
 def _pack(options: Mapping[str, Any]) -> bytes | None:
     known = {name: options[name] for name in OPTIONS if options.get(name) is not None}
     if not known.get("workers"):

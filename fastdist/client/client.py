@@ -8,6 +8,8 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any, TypeVar, overload
 
 from fastdist.client.actor_calls import ActorCalls, make_actor
+from fastdist.client.annotations import pack_call_options
+from fastdist.client.attribute_calls import AttributeCalls
 from fastdist.client.cluster_calls import ClusterCalls
 from fastdist.client.collection_calls import CollectionCalls
 from fastdist.client.containers import SKIPPED, find_futures, replace_futures
@@ -19,16 +21,20 @@ from fastdist.client.future_calls import FutureCalls
 from fastdist.client.information_calls import InformationCalls
 from fastdist.client.lifecycle import no_default
 from fastdist.client.metadata_calls import MetadataCalls
-from fastdist.client.options import pack_options, parse_seconds
+from fastdist.client.options import parse_seconds
 from fastdist.client.plugin_calls import PluginCalls
+from fastdist.client.retry_calls import RetryCalls
 from fastdist.client.scheduler_calls import SchedulerCalls
 from fastdist.context import current_worker
+from fastdist.retries import Retry
 from fastdist.status import Status
 
 T = TypeVar("T")
 
 
-class Client(ActorCalls, 
+class Client(
+    ActorCalls,
+    AttributeCalls,
     FutureCalls,
     CollectionCalls,
     ClusterCalls,
@@ -37,6 +43,7 @@ class Client(ActorCalls,
     InformationCalls,
     MetadataCalls,
     PluginCalls,
+    RetryCalls,
     SchedulerCalls,
 ):
     """Submit work to a cluster and collect the results.
@@ -102,7 +109,7 @@ class Client(ActorCalls,
         key: Any = None,
         workers: Any = None,
         resources: Mapping[str, float] | None = None,
-        retries: int | None = None,
+        retries: int | Retry | None = None,
         priority: float = 0,
         fifo_timeout: Any = "100 ms",
         allow_other_workers: bool = False,
@@ -119,7 +126,7 @@ class Client(ActorCalls,
         key: Any = None,
         workers: Any = None,
         resources: Mapping[str, float] | None = None,
-        retries: int | None = None,
+        retries: int | Retry | None = None,
         priority: float = 0,
         fifo_timeout: Any = "100 ms",
         allow_other_workers: bool = False,
@@ -144,8 +151,8 @@ class Client(ActorCalls,
         resources : dict, optional
             Amounts of resources that it takes while it runs, such as ``{"GPU": 1}``; as for `workers`, it
             waits for a worker that has them.
-        retries : int, optional
-            How often it may fail before it counts as failed.
+        retries : int or Retry, optional
+            How often it is tried again when it raised; a `Retry` says also after which errors, when and where.
         priority, fifo_timeout : number; number or str
             Higher priorities run sooner; submissions within `fifo_timeout` count as one.
         actor, actors : bool
@@ -179,7 +186,7 @@ class Client(ActorCalls,
             kwargs,
             key=key,
             pure=pure,
-            options=pack_options(
+            options=pack_call_options(
                 workers=workers,
                 allow_other_workers=allow_other_workers,
                 resources=resources,
@@ -202,7 +209,7 @@ class Client(ActorCalls,
         *iterables: Any,
         key: Any = None,
         workers: Any = None,
-        retries: int | None = None,
+        retries: int | Retry | None = None,
         resources: Mapping[str, float] | None = None,
         priority: float = 0,
         allow_other_workers: bool = False,
@@ -220,7 +227,7 @@ class Client(ActorCalls,
         *iterables: Any,
         key: Any = None,
         workers: Any = None,
-        retries: int | None = None,
+        retries: int | Retry | None = None,
         resources: Mapping[str, float] | None = None,
         priority: float = 0,
         allow_other_workers: bool = False,
@@ -271,7 +278,7 @@ class Client(ActorCalls,
             kwargs,
             key=key,
             pure=pure,
-            options=pack_options(
+            options=pack_call_options(
                 workers=workers,
                 allow_other_workers=allow_other_workers,
                 resources=resources,

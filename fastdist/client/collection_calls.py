@@ -14,6 +14,7 @@ from fastdist.client.graph_submission import submit_graph
 from fastdist.client.lifecycle import Lifecycle, open_clients
 from fastdist.client.options import parse_seconds, refuse_actors
 from fastdist.client.submission import KnownKeys
+from fastdist.retries import Retry
 
 
 class CollectionCalls(Lifecycle):
@@ -31,7 +32,7 @@ class CollectionCalls(Lifecycle):
         sync: bool = True,
         asynchronous: bool | None = None,
         direct: bool | None = None,
-        retries: int | None = None,
+        retries: int | Retry | None = None,
         priority: float = 0,
         fifo_timeout: Any = "60s",
         actors: Any = None,
@@ -92,7 +93,7 @@ class CollectionCalls(Lifecycle):
         workers: Any = None,
         allow_other_workers: bool = False,
         resources: Mapping[str, float] | None = None,
-        retries: int | None = 0,
+        retries: int | Retry | None = 0,
         priority: float = 0,
         fifo_timeout: Any = "60s",
         actors: Any = None,
@@ -169,7 +170,7 @@ class CollectionCalls(Lifecycle):
         workers: Any = None,
         allow_other_workers: bool | None = None,
         resources: Mapping[str, float] | None = None,
-        retries: int | None = None,
+        retries: int | Retry | None = None,
         priority: float = 0,
         fifo_timeout: Any = "60s",
         actors: Any = None,

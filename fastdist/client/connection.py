@@ -41,7 +41,7 @@ REPEATABLE = frozenset(
     {
         "identity", "ncores", "who-has", "has-what", "processing", "gather", "cancel", "retry",
         "get-events", "subscribe-topic", "unsubscribe-topic", "get-logs", "get-worker-logs",
-        "event-wait", "event-set", "event-clear", "event-is-set",
+        "attempts", "event-wait", "event-set", "event-clear", "event-is-set",
         "multi-lock-acquire", "multi-lock-release",
         "queue-create", "queue-put", "queue-get", "queue-received", "queue-give-back", "queue-size",
         "semaphore-register", "semaphore-acquire", "semaphore-release", "semaphore-refresh", "semaphore-value",

@@ -1,19 +1,18 @@
 """How dask finds fastdist: the current client is dask's default scheduler.
 
 dask is never imported here. If it has been imported, its settings are changed at once; if not, as soon as it
-is. May import: the standard library; `fastdist.client.current` when dask asks.
+is. May import: `fastdist.late_imports`; `fastdist.client.current` when dask asks.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from importlib.machinery import ModuleSpec
+from fastdist.late_imports import after_import
 
 #: What dask is told while there is a client, unless the user has chosen something else. Without the shuffle
 #: methods, dask would shuffle through the local disk, which workers of other machines do not see.
@@ -75,12 +74,7 @@ class Registration:
             self._count += 1
             if self._count > 1:
                 return
-            module = sys.modules.get("dask.config")
-            # While the module is still being imported, the watcher takes care of it.
-            if module is not None and hasattr(module, "config_lock") and hasattr(module, "get"):
-                self._apply(module)
-            else:
-                _watch("dask.config", self._on_import)
+            after_import("dask.config", self._on_import)
 
     def remove(self) -> None:
         """One reason less."""
@@ -118,64 +112,6 @@ class Registration:
 registration = Registration()
 
 
-# -- modules that are imported later ---------------------------------------------------------------------------
-
-
-class _Watcher:
-    """Calls functions after the import of certain modules; finds nothing by itself."""
-
-    def __init__(self) -> None:
-        self.waiting: dict[str, list[Callable[[ModuleType], None]]] = {}
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """The spec that the other finders give, with a loader that calls the functions when it is done."""
-        if fullname not in self.waiting:
-            return None
-        for finder in sys.meta_path:
-            find = None if finder is self else getattr(finder, "find_spec", None)
-            spec = find(fullname, path, target) if find is not None else None
-            if spec is not None:
-                if spec.loader is not None:
-                    spec.loader = _NotifyingLoader(spec.loader, self, fullname)
-                return spec
-        return None
-
-    def imported(self, module: ModuleType, name: str) -> None:
-        """Call whoever waits for a module."""
-        for function in self.waiting.pop(name, ()):
-            function(module)
-
-
-class _NotifyingLoader:
-    """Loads as another loader does, and then says so."""
-
-    def __init__(self, loader: Any, watcher: _Watcher, name: str):
-        self._loader = loader
-        self._watcher = watcher
-        self._name = name
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """As the other loader."""
-        module: ModuleType | None = self._loader.create_module(spec)
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        """As the other loader, which from now on is the only one that anybody sees."""
-        if module.__spec__ is not None:
-            module.__spec__.loader = self._loader
-        module.__loader__ = self._loader
-        self._loader.exec_module(module)
-        self._watcher.imported(module, self._name)
-
-
-_watcher = _Watcher()
-
-
-def _watch(name: str, function: Callable[[ModuleType], None]) -> None:
-    functions = _watcher.waiting.setdefault(name, [])
-    if function not in functions:
-        functions.append(function)
-    if _watcher not in sys.meta_path:
-        sys.meta_path.insert(0, _watcher)
+def serve_tasks(module: ModuleType) -> None:
+    """Have what tasks of this process compute with dask run on the cluster, through their worker's client."""
+    registration.add()

@@ -91,6 +91,14 @@ cdef class Future(FutureSlot):
         """The type of the result: the class if this process has it loaded, else its name; None if not known."""
         return self._client()._type_of(self.type_name)
 
+    @property
+    def attempts(self):
+        """How often the task was tried so far, asked of the scheduler; awaited where the calls of the client are.
+
+        It counts failures, workers that died meanwhile, and the attempt that runs or ended the task.
+        """
+        return self._client()._attempts_of(self)
+
     def done(self) -> bool:
         """Whether the task ended, well or not."""
         return self.status not in ("pending", None)

@@ -14,6 +14,7 @@ from fastdist.client.graph import FlatGraph
 from fastdist.client.large_graph import warn_if_large
 from fastdist.client.row_encoding import add_rows
 from fastdist.client.submission import Submitter
+from fastdist.errors import SerializationError
 from fastdist.tasks.evaluate import InExecutor
 
 
@@ -46,7 +47,7 @@ def submit_graph(
     graph.functions = _functions(graph, options)
     batch = submitter.new_batch(fifo_timeout)
     try:
-        numbers, function_bytes = _add_functions(submitter, batch, graph.functions)
+        numbers, function_bytes = _add_functions(submitter, batch, graph.functions, graph.keys)
         made, sizes = add_rows(
             batch,
             graph.key_bytes,
@@ -96,13 +97,17 @@ def _functions(graph: FlatGraph, options: TaskOptions) -> list[Callable[..., Any
 
 
 def _add_functions(
-    submitter: Submitter, batch: TaskBatch, functions: list[Callable[..., Any]]
+    submitter: Submitter, batch: TaskBatch, functions: list[Callable[..., Any]], keys: list[Any]
 ) -> tuple[array[int], dict[int, int]]:
     """Make each function known to the batch: their numbers, row by row, and their bytes, by id."""
     numbers: dict[int, int] = {}
     sizes: dict[int, int] = {}
     for function in dict(zip(map(id, functions), functions, strict=True)).values():
-        serialized = submitter.serialize_function(function)
+        try:
+            serialized = submitter.serialize_function(function)
+        except SerializationError as error:
+            key = keys[next(row for row, each in enumerate(functions) if each is function)]
+            raise SerializationError(f"the task {key!r} cannot be sent: {error}") from error.__cause__
         numbers[id(function)] = batch.add_function(serialized.hash, serialized.payload)
         sizes[id(function)] = len(serialized.payload)
     return array("I", map(numbers.__getitem__, map(id, functions))), sizes

@@ -175,8 +175,11 @@ class TasksView(Mapping[Any, Any]):
         for id in table.live_ids():
             future = in_use(table.future(id))
             # What is cancelled has no key of its own any more.
-            if future is not None and table.find_key(future.key_bytes) == id:
-                yield decode_key(future.key_bytes)
+            key = future.key_bytes if future is not None and table.find_key(future.key_bytes) == id else None
+            # While whoever iterates looks at it, it must not count.
+            del future
+            if key is not None:
+                yield decode_key(key)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -19,11 +19,13 @@ from fastdist.tasks.template import Build, Template
 #: How many objects the warning names, and among how many of the largest rows they are looked for.
 NAMED = 3
 SEARCHED = 50
+#: What takes fewer bytes makes no graph large; that it has many tasks is no reason to warn.
+SMALL = 1_000
 _MAX_DEPTH = 8
 
 
 def warn_if_large(graph: FlatGraph, sizes: array[int], function_bytes: dict[int, int]) -> None:
-    """Warn if the tasks of a graph take more bytes than `admin.large-graph-warning-threshold`.
+    """Warn if the objects in a graph take more bytes than `admin.large-graph-warning-threshold`.
 
     Parameters
     ----------
@@ -33,10 +35,12 @@ def warn_if_large(graph: FlatGraph, sizes: array[int], function_bytes: dict[int,
     function_bytes : dict
         The bytes of each function, by its id.
     """
-    total = sum(sizes) + sum(function_bytes.values())
+    total = sum([size for sizes_of in (sizes, function_bytes.values()) for size in sizes_of if size > SMALL])
     if total <= config.get("admin.large-graph-warning-threshold"):
         return
     named = _largest_objects(graph, sizes, function_bytes)
+    if not named:
+        return
     lines = "".join(f"\n  {_bytes(size)}: {place}" for size, place in named)
     warnings.warn(
         f"The graph takes {_bytes(total)} to send. Its largest objects are:{lines}\n"
@@ -60,7 +64,7 @@ def _largest_objects(
         row = first_row[number]
         place = f"the function of {graph.keys[row]!r} and others"
         parts = list(_parts(graph.functions[row], place, 0))
-        if not parts:
+        if not parts and function_bytes[number] > SMALL:
             found[number] = (function_bytes[number], place)
         for size, where, value in parts:
             found.setdefault(id(value), (size, where))
@@ -86,7 +90,7 @@ def _parts(value: Any, place: str, depth: int) -> Iterator[tuple[int, str, Any]]
             yield from _parts(item, place, depth + 1)
     elif not callable(value):
         size = sizeof(value)
-        if size >= 1_000:
+        if size > SMALL:
             kind = type(value)
             yield size, f"a {kind.__module__}.{kind.__qualname__} in {place}", value
 

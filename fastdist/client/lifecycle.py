@@ -90,8 +90,8 @@ class Lifecycle:
         refuse_unbuilt(
             serializers=serializers,
             deserializers=deserializers,
-            extensions=extensions,
         )
+        config.publish_defaults()
         config.report()
         connect_timeout = config.get("comm.timeouts.connect") if timeout is no_default else timeout
         self._timeout = seconds_of(connect_timeout, "timeout")
@@ -126,6 +126,7 @@ class Lifecycle:
         self._errands: set[asyncio.Task[None]] = set()
         self._starting: asyncio.Task[Any] | None = None
         self._make_parts()
+        self.extensions = {each: make(self) for each, make in (extensions or {}).items()}
         _open_clients.add(self)
         _register_exit()
         if asynchronous:

@@ -1,4 +1,4 @@
-"""Options of submissions: checked, and packed for the wire. May import: nothing of fastdist."""
+"""Options of submissions: checked, and packed for the wire. May import: `protocol`, `retries`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from typing import Any
 
 import msgpack
 
+from fastdist.protocol import pickling
+from fastdist.retries import MAX_RETRIES, Retry
+
 UNITS = {
     "": 1.0, "s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0,
     "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9,
@@ -18,9 +21,6 @@ UNITS = {
     "d": 86400.0, "day": 86400.0, "days": 86400.0,
 }  # fmt: skip
 DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[-+]?[0-9]+)?)\s*([a-zµ]*)\s*", re.IGNORECASE)
-
-#: What the scheduler can count.
-MAX_RETRIES = 65_535
 
 
 def parse_seconds(value: Any, what: str = "timeout") -> float | None:
@@ -71,7 +71,7 @@ def pack_options(
     workers: Any = None,
     allow_other_workers: Any = False,
     resources: Mapping[str, float] | None = None,
-    retries: int | None = None,
+    retries: int | Retry | None = None,
     priority: float = 0,
     actor: bool = False,
 ) -> bytes | None:
@@ -96,9 +96,13 @@ def pack_options(
             options["allow_other_workers"] = True
     if resources:
         options["resources"] = check_resources(resources)
-    if retries is not None:
+    if isinstance(retries, Retry):
+        if retries.n:
+            options["retries"] = retries.n
+            options["retry"] = pickling.dumps(retries, {"retries": retries})
+    elif retries is not None:
         if isinstance(retries, bool) or not isinstance(retries, int):
-            raise TypeError(f"retries= must be a whole number, not {retries!r}")
+            raise TypeError(f"retries= must be a whole number or a Retry, not {retries!r}")
         if not 0 <= retries <= MAX_RETRIES:
             raise ValueError(f"retries= must lie between 0 and {MAX_RETRIES}, but is {retries}")
         if retries:

@@ -1,7 +1,5 @@
 """Puts the rows of a graph into a batch, one compiled step for each. May import: `fastdist._core`, `flattening`."""
 
-from array import array
-
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libcpp.vector cimport vector
@@ -9,6 +7,11 @@ from libcpp.vector cimport vector
 from fastdist._core.client.batch cimport TaskBatch
 from fastdist._core.codec.values cimport encode_arguments_into
 from fastdist.client.flattening cimport Input
+
+from array import array
+
+from fastdist._core.keys.canonical import decode_key
+from fastdist.errors import SerializationError
 
 
 def add_rows(
@@ -60,7 +63,10 @@ def add_rows(
             references.clear()
         batch.staging.clear()
         if not encode_arguments_into(batch.staging, row_args, kwargs[row], Input, references):
-            payload, references = batch.encode_fallback(row_args, kwargs[row], Input)
+            try:
+                payload, references = batch.encode_fallback(row_args, kwargs[row], Input)
+            except SerializationError as error:
+                raise SerializationError(f"the task {decode_key(key)!r} cannot be sent: {error}") from error.__cause__
             batch.staging.assign(
                 <uint8_t*>PyBytes_AS_STRING(payload), <uint8_t*>PyBytes_AS_STRING(payload) + PyBytes_GET_SIZE(payload)
             )

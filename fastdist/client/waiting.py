@@ -17,6 +17,7 @@ from fastdist.client.containers import find_futures
 from fastdist.client.current import default_client
 from fastdist.client.future import Future
 from fastdist.client.options import parse_seconds
+from fastdist.client.ready_queue import ReadyQueue
 from fastdist.context import blocking
 from fastdist.errors import CancelledFuturesGroup, FuturesCancelledError
 from fastdist.loop import asyncio_loop_of
@@ -305,6 +306,16 @@ class as_completed:
             loop.call_soon_threadsafe(settle, finished)
 
     # -- looking ---------------------------------------------------------------------------------------------
+
+    @property
+    def queue(self) -> ReadyQueue:
+        """What is done and was not yielded yet; for libraries that empty it, under `lock`."""
+        return ReadyQueue(self)
+
+    @property
+    def thread_condition(self) -> threading.Condition:
+        """Notified when something is done."""
+        return self._changed
 
     def count(self) -> int:
         """How many futures are still to come."""

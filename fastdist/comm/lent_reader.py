@@ -50,6 +50,9 @@ class LentReader:
         if self._thread not in (0, threading.get_ident()) and self.wake_descriptor >= 0:
             os.eventfd_write(self.wake_descriptor, 1)
 
+    def __del__(self) -> None:
+        self.close()
+
     def close(self) -> None:
         """Give the descriptor back; nobody waits any more."""
         if self.wake_descriptor >= 0:

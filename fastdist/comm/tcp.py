@@ -351,7 +351,7 @@ class TcpComm(Comm):
     # ---- reading in another thread -------------------------------------------------------------------------
 
     def read_until(self, done: Callable[[], bool], timeout: float | None) -> None:
-        if not self._can_lend or self._finished or not self._turn.acquire(False):
+        if not self._can_lend or not self._turn.acquire(False):
             return
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
@@ -457,9 +457,10 @@ class TcpComm(Comm):
         self._in_loop(self._finish, reason)
 
     def _finish(self, reason: Exception | None) -> None:
-        if self._finished:
-            return
-        self._finished = True
+        with self._lock:
+            if self._finished:
+                return
+            self._finished = True
         self._reason = reason
         if not self._loop.is_closed():
             self._loop.remove_reader(self._descriptor)

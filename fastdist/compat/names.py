@@ -46,7 +46,7 @@ def group_name(key: Any) -> str:
     return prefix_name(key)
 
 
-def CompatibleExecutor(*args: Any, **kwargs: Any) -> Any:  # noqa: N802
+def CompatibleExecutor(*args: Any, **kwargs: Any) -> Any:
     """A name that dask.distributed keeps for the same message.
 
     Raises

@@ -12,7 +12,7 @@ from fastdist.config import parse_timedelta
 from fastdist.deploy.link import SchedulerLink
 
 
-class rpc(SchedulerLink):  # noqa: N801
+class rpc(SchedulerLink):
     """Operations of the scheduler at an address: `await rpc("tcp://127.0.0.1:8786").identity()`.
 
     Parameters

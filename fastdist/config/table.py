@@ -90,6 +90,9 @@ _SCHEDULER = (
     Setting("scheduler.bandwidth", q.positive, 100_000_000,
             "Bytes a second between workers, for the choice of a worker."),
     Setting("scheduler.blocked-handlers", q.texts, [], "Operations that nobody may ask of the scheduler."),
+    Setting("scheduler.contact-address", q.optional(q.text), None,
+            "The address to tell to others, where it is not the one that is bound."),
+    Setting("scheduler.validate", q.flag, False, "Check every invariant after each batch; for tests."),
     Setting("scheduler.client-grace", _DURATION, "10s", "How long the futures of a lost client are kept."),
     Setting("scheduler.frozen-timeout", q.endless, "4s",
             "After how long without a sign of life a worker counts as frozen; inf: never."),
@@ -163,7 +166,6 @@ SETTINGS: Mapping[str, Setting] = {
 
 #: Names that have no feature yet, with the value that this version behaves like.
 PLANNED: Mapping[str, Any] = {
-    "scheduler.contact-address": None,
     "scheduler.default-data-size": "1kiB",
     "scheduler.reuse-broadcast-comm": True,
     "scheduler.events-cleanup-delay": "1h",
@@ -176,7 +178,6 @@ PLANNED: Mapping[str, Any] = {
     "scheduler.default-task-durations": {
         "rechunk-split": "1us", "split-shuffle": "1us", "split-taskshuffle": "1us", "split-stage": "1us",
     },
-    "scheduler.validate": False,
     "scheduler.dashboard.status.task-stream-length": 1000,
     "scheduler.dashboard.tasks.task-stream-length": 100000,
     "scheduler.dashboard.tls.ca-file": None,

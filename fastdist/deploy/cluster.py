@@ -138,7 +138,7 @@ class Cluster(Information):
 
     def sync(
         self,
-        function: Callable[..., Coroutine[Any, Any, Any]],
+        func: Callable[..., Coroutine[Any, Any, Any]],
         *args: Any,
         asynchronous: bool | None = None,
         callback_timeout: float | None = None,
@@ -160,9 +160,9 @@ class Cluster(Information):
             )
         on_loop = self._loop_thread is not None and self._loop_thread.is_current()
         if asynchronous or (asynchronous is None and (self.asynchronous or on_loop)):
-            return function(*args, **kwargs)
+            return func(*args, **kwargs)
         return self._threaded_loop().call(
-            functools.partial(function, *args, **kwargs), timeout=callback_timeout
+            functools.partial(func, *args, **kwargs), timeout=callback_timeout
         )
 
     def scale(self, n: int) -> Any:

@@ -184,10 +184,17 @@ class SpecCluster(Cluster):
             self.worker_spec.pop(places.get(str(worker)), None)
         await self._correct_state()
 
-    def sync(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+    def sync(
+        self,
+        func: Any,
+        *args: Any,
+        asynchronous: bool | None = None,
+        callback_timeout: float | None = None,
+        **kwargs: Any,
+    ) -> Any:
         """As of `Cluster`; what `scale` returns need not be awaited."""
-        outcome = super().sync(function, *args, **kwargs)
-        if getattr(function, "__func__", None) is SpecCluster._scale_soon and asyncio.iscoroutine(outcome):
+        outcome = super().sync(func, *args, asynchronous=asynchronous, callback_timeout=callback_timeout, **kwargs)
+        if getattr(func, "__func__", None) is SpecCluster._scale_soon and asyncio.iscoroutine(outcome):
             return self._in_background(outcome)
         return outcome
 

@@ -37,6 +37,7 @@ def launch_worker_process(environ: Mapping[str, str], descriptors: tuple[int, ..
             {**config.get("nanny.environ"), **environ},
         ),
         descriptors=descriptors,
+        capture_errors=True,
     )
 
 

@@ -27,8 +27,9 @@ from fastdist.comm.token import Token, find_token
 from fastdist.nanny.launch import effective_log_level, launch_worker_process, worker_configuration
 from fastdist.nanny.link import SchedulerLink
 from fastdist.nanny.options import take_options
+from fastdist.nanny.observation import Observation
 from fastdist.nanny.plugins import PluginCalls
-from fastdist.nanny.report import ExecutingTask, read_executing, report_exit
+from fastdist.nanny.report import ExecutingTask, how_it_ended, read_executing, report_exit
 from fastdist.nanny.restarts import RAPID_DEATH, Restarts
 from fastdist.preloading import Arguments, Names, PreloadManager
 from fastdist.rpc.fields import number
@@ -152,6 +153,7 @@ class Nanny(PluginCalls, BorrowedAttributes):
             "death_timeout": death_timeout,
         }
         self._process: ChildProcess | None = None
+        self._observation: Observation | None = None
         self._channel: Channel | None = None
         self._started: asyncio.Future[str] | None = None
         self._ended: asyncio.Future[ExitStatus] | None = None
@@ -167,6 +169,7 @@ class Nanny(PluginCalls, BorrowedAttributes):
         self._end_reason: str | None = None
         self._executing_page: str | None = None
         self._restarting = False
+        self._cut_off = False
         self._start_again = False
 
     # -- what it is ------------------------------------------------------------------------------------------
@@ -201,6 +204,7 @@ class Nanny(PluginCalls, BorrowedAttributes):
         self._start_again = False
         self._start_time = time.monotonic()
         self._process = process = launch_worker_process(self.env)
+        self._observation = Observation(process, loop, self.memory_limit)
         self._channel = Channel(process.control, loop, self._on_message, lambda: None)
         process.watch(loop, self._on_exit)
 
@@ -319,6 +323,8 @@ class Nanny(PluginCalls, BorrowedAttributes):
             process.kill()
             process.reap()
             process.control.close()
+            assert self._observation is not None
+            self._observation.stop()
         self.status = Status.closed
         self._close_log()
         self._scratch.remove()
@@ -377,23 +383,24 @@ class Nanny(PluginCalls, BorrowedAttributes):
         elif op == "closing":
             # The worker closes on its own account: the scheduler, a signal or its lifetime told it to.
             self._end_reason = self._end_reason or message["reason"]
-            again = message.get("restart") or (message.get("cut_off") and self._link.connected)
-            self._start_again = bool(again) and not self._restarting
-            if not (self._restarting or self._start_again):
+            self._start_again = bool(message.get("restart")) and not self._restarting
+            self._cut_off = bool(message.get("cut_off")) and not self._restarting
+            if not (self._restarting or self._start_again or self._cut_off):
                 self.close_reason = self.close_reason or message["reason"]
                 self.status = Status.closing
 
     def _on_exit(self, status: ExitStatus) -> None:
         assert self._process is not None and self._channel is not None
-        assert self._started is not None and self._ended is not None
+        assert self._started is not None and self._ended is not None and self._observation is not None
         # Its last words may still be on their way.
         self._channel.drain()
         self._channel.close()
         self._process.control.close()
         if self._monitor is not None:
             self._monitor.cancel()
+        observed = self._observation.end(status)
         address, self.worker_address = self.worker_address, None
-        self._process = self._channel = None
+        self._process = self._channel = self._observation = None
         self._ended.set_result(status)
         if not self._started.done():
             reason = self._end_reason or f"its process ended with {status}"
@@ -405,14 +412,20 @@ class Nanny(PluginCalls, BorrowedAttributes):
         if self.status is Status.closing:
             self._finish(Status.closed)
             return
-        if self._start_again:
+        if self._cut_off and not self._link.connected:
+            # Not this worker alone: the scheduler is gone.
+            self.close_reason = self.close_reason or self._end_reason
+            self._finish(Status.closed)
+            return
+        if self._start_again or self._cut_off:
+            self._cut_off = False
             reason = self._end_reason or "its lifetime is over"
             self._in_background(self._recover(reason, blameless=True, killed=False))
             return
         executing = read_executing(self._executing_page)
-        reason = self._end_reason or f"its process ended with {status}"
+        reason = self._end_reason or how_it_ended(status, observed)
         logger.warning("worker %s (%s) ended unexpectedly: %s", self.name, address, reason)
-        self._in_background(self._report(status, address, executing, reason))
+        self._in_background(self._report(address, executing, reason, observed))
         self._in_background(
             self._recover(reason, blameless=bool(executing), killed=status.signal == signal.SIGKILL)
         )
@@ -447,7 +460,7 @@ class Nanny(PluginCalls, BorrowedAttributes):
         self._finish(Status.failed)
 
     async def _report(
-        self, status: ExitStatus, address: str | None, executing: list[ExecutingTask], reason: str
+        self, address: str | None, executing: list[ExecutingTask], reason: str, observed: dict[str, Any]
     ) -> None:
         assert self.scheduler_address is not None
         if address is None:
@@ -457,10 +470,11 @@ class Nanny(PluginCalls, BorrowedAttributes):
                 self.scheduler_address,
                 token=self.token,
                 insecure=self.insecure,
+                peer=self._link.peer if self._link.connected else None,
                 worker_address=address,
-                status=status,
                 executing=executing,
                 reason=reason,
+                observed=observed,
             )
         except OSError as error:
             # The scheduler notices the loss by itself; it only does not learn the reason.
@@ -470,6 +484,8 @@ class Nanny(PluginCalls, BorrowedAttributes):
         """Kill the process if it is above the limit; look again soon."""
         if self._process is None or self.memory_limit is None or self._thresholds.terminate is None:
             return
+        if self._observation is not None:
+            self._observation.look()
         with contextlib.suppress(ProcessLookupError):
             used = process_memory(self._process.pid)
             if used > self._thresholds.terminate * self.memory_limit:

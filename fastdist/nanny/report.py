@@ -1,13 +1,17 @@
 """Tell the scheduler why a worker's process ended, and what it was executing.
 
-May import: `fastdist.comm`, `fastdist.system`, `fastdist.worker.executing`.
+May import: `fastdist.comm`, `fastdist.rpc`, `fastdist.system`, `fastdist.worker.executing`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from typing import Any
 
 from fastdist.comm import Role, Token, connect
+from fastdist.errors import CommClosedError
+from fastdist.rpc.peer import Peer
 from fastdist.system.processes import ExitStatus
 
 logger = logging.getLogger("fastdist.nanny")
@@ -24,35 +28,52 @@ async def report_exit(
     *,
     token: Token | None,
     insecure: bool,
+    peer: Peer | None,
     worker_address: str,
-    status: ExitStatus,
     executing: list[ExecutingTask],
     reason: str,
+    observed: dict[str, Any],
 ) -> None:
-    """Send `worker-exited` to the scheduler over a connection of its own.
+    """Send `worker-exited` to the scheduler, over `peer` or, without that, over a connection of its own.
+
+    Parameters
+    ----------
+    observed : dict
+        What `Observation.end` gave.
 
     Raises
     ------
     OSError
         The scheduler cannot be reached, or refuses.
     """
+    tasks = [list(task) for task in executing]
+    report = {"address": worker_address, "executing": tasks, "reason": reason, **observed}
+    if peer is not None:
+        with contextlib.suppress(CommClosedError):
+            peer.notify("worker-exited", **report)
+            return
     comm = await connect(
         scheduler_address, role=Role.NANNY, token=token, insecure=insecure, timeout=CONNECT_TIMEOUT
     )
     try:
         comm.start(lambda kind, body: None, lambda message, buffers: None, lambda error: None)
-        comm.send_control(
-            {
-                "op": "worker-exited",
-                "address": worker_address,
-                "exit_code": status.code,
-                "signal": status.signal,
-                "executing": [list(task) for task in executing],
-                "reason": reason,
-            }
-        )
+        comm.send_control({"op": "worker-exited", **report})
     finally:
         await comm.close()
+
+
+def how_it_ended(status: ExitStatus, observed: dict[str, Any]) -> str:
+    """A clause that says how a process ended.
+
+    Examples
+    --------
+    >>> how_it_ended(ExitStatus(3, None), {"out_of_memory": None})
+    'its process ended with exit code 3'
+    """
+    text = f"its process ended with {status}"
+    if observed["out_of_memory"]:
+        text += f": the system killed it because {observed['out_of_memory']} was out of memory"
+    return text
 
 
 def read_executing(page: str | None) -> list[ExecutingTask]:

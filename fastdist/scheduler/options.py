@@ -16,7 +16,8 @@ from fastdist.errors import MessageError
 from fastdist.rpc.fields import flag, items, mapping, number, text, whole
 
 _MAX_OPTION_MAPS = 10_000
-_KNOWN = {"priority", "retries", "workers", "allow_other_workers", "resources", "actor"}
+_MAX_POLICY_BYTES = 1 << 20
+_KNOWN = {"priority", "retries", "workers", "allow_other_workers", "resources", "actor", "retry"}
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,9 @@ def _check(options: Any) -> tuple[dict[str, Any], Placing]:
         raise MessageError(f"unknown options of a task: {options!r}; known are {sorted(_KNOWN)}")
     number(options, "priority", default=0.0)
     whole(options, "retries", 0, 65535, default=0)
+    policy = options.get("retry", b"")
+    if type(policy) is not bytes or len(policy) > _MAX_POLICY_BYTES:
+        raise MessageError(f"the option 'retry' of a task must be at most {_MAX_POLICY_BYTES} bytes")
     resources = mapping(options, "resources", default={})
     for name in resources:
         number(resources, name, 0.0)
@@ -107,14 +111,18 @@ def _register(
     placing: Placing,
     candidates: Callable[[Placing], list[int]],
 ) -> int:
-    for_worker = msgpack.packb({"resources": dict(placing.resources)}) if placing.resources else b""
+    for_worker: dict[str, Any] = {}
+    if placing.resources:
+        for_worker["resources"] = dict(placing.resources)
+    if options.get("retry"):
+        for_worker["retry"] = options["retry"]
     registered = core.on_options(
         -float(options.get("priority") or 0.0),
         options.get("retries") or 0,
         placing.restricts,
         placing.loose,
         dict(placing.resources),
-        for_worker,
+        msgpack.packb(for_worker) if for_worker else b"",
         placing,
     )
     if placing.restricts:

@@ -145,7 +145,8 @@ class Scheduler(PluginCalls, ControlCalls, BorrowedAttributes):
         self.status = Status.created
         self.members = Members()
         self._heartbeat = config.get("scheduler.heartbeat")
-        self.idle_timeout = config.get("scheduler.idle-timeout") if idle_timeout is None else parse_timedelta(idle_timeout)
+        idle = config.get("scheduler.idle-timeout") if idle_timeout is None else idle_timeout
+        self.idle_timeout = None if idle is None else parse_timedelta(idle)
         self.scheduler_file = scheduler_file
         self.started = time.time()
         self.token = token
@@ -155,8 +156,8 @@ class Scheduler(PluginCalls, ControlCalls, BorrowedAttributes):
             if wanted not in (None, "tcp", "tcp://", "inproc", "inproc://"):
                 raise NotImplementedError(f"the protocol {wanted!r} is not built yet; there are tcp and inproc")
         self._limits = limits
-        self.validate = bool(validate)
-        self.contact_address = contact_address
+        self.validate = config.get("scheduler.validate") if validate is None else bool(validate)
+        self.contact_address = contact_address or config.get("scheduler.contact-address")
         self._scratch = ScratchFolder("scheduler", local_directory or config.get("temporary-directory"))
         self.preloads = PreloadManager.configured(self, "scheduler", preload, preload_argv)
         self._core_settings = _core_settings(allowed_failures)

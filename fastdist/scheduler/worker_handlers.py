@@ -143,7 +143,7 @@ class WorkerHandlers:
 
     def take_done(self, peer: Peer, body: memoryview) -> None:
         """A DONE frame."""
-        self.scheduler.core.on_done(self.entries[peer].number, body)
+        self.scheduler.core.on_done(self.entries[peer].number, body, time.monotonic())
         self.scheduler.wake()
 
     def lost(self, peer: Peer, why: str, *, dead: bool = True) -> None:

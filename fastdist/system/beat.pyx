@@ -140,6 +140,9 @@ cdef class Beat:
         os.eventfd_write(self.pulse.stop, 1)
         with nogil:
             pthread_join(thread, NULL)
+        # Now, not when the last reference goes: an error's traceback may keep the worker for long.
+        os.close(self.pulse.stop)
+        self.pulse.stop = -1
         sock, self.sock = self.sock, None
         sock.close()
 

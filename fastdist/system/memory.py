@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import sys
 from pathlib import Path
 
 PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
@@ -42,6 +43,64 @@ def process_memory(pid: int | None = None) -> int:
             return int(statistics.read().split()[1]) * PAGE_SIZE
     except (OSError, IndexError):
         return _process_memory_elsewhere(os.getpid() if pid is None else pid)
+
+
+def peak_memory(pid: int) -> int:
+    """The most resident bytes that process `pid` has had so far.
+
+    Raises
+    ------
+    ProcessLookupError
+        There is no such process, or it has ended.
+    """
+    try:
+        with open(f"/proc/{pid}/status", "rb") as status:
+            for line in status:
+                if line.startswith(b"VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        return _process_memory_elsewhere(pid)
+    raise ProcessLookupError(f"process {pid} has no memory any more")
+
+
+def own_peak_memory() -> int:
+    """The most resident bytes that this process has had so far."""
+    return from_maximum(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def from_maximum(ru_maxrss: int) -> int:
+    """Bytes of what `getrusage` calls `ru_maxrss`, which has another unit on each system."""
+    return ru_maxrss if sys.platform == "darwin" else ru_maxrss * 1024
+
+
+def out_of_memory_kills(root: Path = _CGROUP_ROOT) -> dict[str, int]:
+    """How many processes the system has killed for want of memory, by what was out of memory.
+
+    The names are those of the control groups around this process that have a limit, and `the machine`.
+    """
+    counts = {}
+    for folder in control_group_folders("memory", root):
+        limits = (_read_number(folder / name) for name in ("memory.max", "memory.limit_in_bytes"))
+        count = _counter(folder / "memory.events", "oom_kill")
+        if count is None:
+            count = _counter(folder / "memory.oom_control", "oom_kill")
+        if count is not None and any(limit is not None for limit in limits):
+            counts[f"the control group {folder.relative_to(root)}"] = count
+    count = _counter(Path("/proc/vmstat"), "oom_kill")
+    if count is not None:
+        counts["the machine"] = count
+    return counts
+
+
+def _counter(path: Path, name: str) -> int | None:
+    """A number in a file with a name and a number in each line."""
+    try:
+        for line in path.read_text().splitlines():
+            if line.startswith(f"{name} "):
+                return int(line.split()[1])
+    except (OSError, ValueError):
+        return None
+    return None
 
 
 def give_back_memory() -> None:

@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from fastdist.system.memory import from_maximum
+
 
 @dataclass(frozen=True)
 class ExitStatus:
@@ -59,6 +61,8 @@ class ChildProcess:
         The child's environment.
     descriptors:
         Further descriptors that the child inherits, under the same numbers.
+    capture_errors:
+        Whether `errors` gets what the child writes to its error output; somebody has to read it.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class ChildProcess:
         arguments: tuple[str, ...] = (),
         environ: Mapping[str, str] | None = None,
         descriptors: tuple[int, ...] = (),
+        capture_errors: bool = False,
     ) -> None:
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.control.setblocking(False)
@@ -79,6 +84,8 @@ class ChildProcess:
                 env=dict(environ) if environ is not None else None,
                 pass_fds=(theirs.fileno(), *descriptors),
                 start_new_session=True,
+                stderr=subprocess.PIPE if capture_errors else None,
+                bufsize=0,
             )
         except BaseException:
             self.control.close()
@@ -86,6 +93,10 @@ class ChildProcess:
         finally:
             theirs.close()
         self.pid = self._process.pid
+        #: The reading end of its error output, if that is captured.
+        self.errors = self._process.stderr
+        #: The most resident bytes that it had, where the system tells, once it is reaped.
+        self.peak_memory: int | None = None
         self._watcher: Callable[[], None] | None = None
 
     @property
@@ -149,8 +160,16 @@ class ChildProcess:
             # Before the child is reaped: until then its process group cannot belong to anybody else.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGTERM)
+            self._collect()
         return_code = self._process.wait()
         return ExitStatus.from_return_code(return_code)
+
+    def _collect(self) -> None:
+        """Reap the child, and learn how much memory it took."""
+        with contextlib.suppress(ChildProcessError):
+            _, status, usage = os.wait4(self.pid, 0)
+            self._process.returncode = os.waitstatus_to_exitcode(status)
+            self.peak_memory = from_maximum(usage.ru_maxrss)
 
     def _wait_unreaped(self, timeout: float | None) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout

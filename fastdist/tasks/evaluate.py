@@ -56,7 +56,7 @@ class InExecutor:
     Parameters
     ----------
     name : str
-        Which of `Worker.executors`.
+        ``offload`` is the only one besides the execution threads themselves.
     function : callable
     """
 
@@ -74,8 +74,7 @@ class InExecutor:
 
         from fastdist.context import get_worker
 
-        executors = getattr(get_worker(), "executors", {})
-        if self.name not in executors:
-            known = ", ".join(map(repr, executors)) or "none"
-            raise ValueError(f"this worker has no executor {self.name!r} (it has: {known}, and 'default')")
-        return executors[self.name].submit(copy_context().run, self.function, *args, **kwargs).result()
+        if self.name != "offload":
+            raise ValueError(f"workers have no executor {self.name!r}, only 'default' and 'offload'")
+        executor = get_worker()._offload
+        return executor.submit(copy_context().run, self.function, *args, **kwargs).result()

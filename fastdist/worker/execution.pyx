@@ -32,11 +32,13 @@ from fastdist.context import current_task, current_worker
 from fastdist.errors import Reschedule, TooManyThreadsError
 from fastdist.protocol.failures import dump_failure
 from fastdist.protocol.functions import load_function
+from fastdist.worker.retrying import verdict_on
 from fastdist.worker.store import SMALL_BYTES, DictStore, SplitStore
 
 cdef enum:
     SPARE_THREADS = 8           # that outlive the waits for which they were started
     MAX_TYPES = 10_000          # types and names of types that are remembered
+    FAILURES_BIT = 2            # the upper bits of a record's flags count the earlier failures
 
 cdef list NO_INPUTS = []
 cdef object THIS_FILE = "execution.pyx"
@@ -366,16 +368,22 @@ cdef class Execution(Reports):
         """Report what a task raised."""
         cdef double now = clock()
         cdef bytes failure
+        cdef uint64_t verdict = 0
         if isinstance(error, Reschedule):
             self.core.give_up(record, DONE_RESCHEDULE, <float>(now - start), now)
             return 0
         traceback = error.__traceback__
         while traceback is not None and traceback.tb_frame.f_code.co_filename.endswith(THIS_FILE):
             traceback = traceback.tb_next
-        failure = dump_failure(error.with_traceback(traceback))
+        error.__traceback__ = traceback
+        if record.option_id:
+            verdict, error = verdict_on(
+                self.core.options.get(record.option_id), error, (record.flags >> FAILURES_BIT) + 1
+            )
+        failure = dump_failure(error)
         if self.recorder is not None:
             self.recorder(record.task_id, start, now, 0, None)
-        self.core.fail(record, <float>(now - start), <const uint8_t*><const char*>failure, len(failure), now)
+        self.core.fail(record, verdict, <float>(now - start), <const uint8_t*><const char*>failure, len(failure), now)
         return 0
 
     cdef Function function_of(self, uint32_t function_id):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from fastdist.comm.core import connect
@@ -11,6 +12,9 @@ from fastdist.errors import FastdistError
 from fastdist.system.beat import Beat
 
 logger = logging.getLogger("fastdist.worker")
+
+#: Seconds after each attempt to connect that failed.
+PAUSES = (0.1, 1.0, 5.0)
 
 
 async def start_beat(
@@ -36,9 +40,13 @@ async def start_beat(
     """
     if not seconds:
         return None
-    try:
-        comm = await connect(address, role=Role.BEAT, token=token, insecure=insecure)
-    except (OSError, TimeoutError, FastdistError) as error:
-        logger.warning("the scheduler will not notice if this worker freezes: %s", error)
-        return None
-    return Beat(comm.detach(), epoch, number, seconds)
+    for pause in PAUSES:
+        try:
+            comm = await connect(address, role=Role.BEAT, token=token, insecure=insecure)
+            return Beat(comm.detach(), epoch, number, seconds)
+        except (OSError, TimeoutError, FastdistError) as error:
+            # Most often the scheduler is about to close, and this worker hears of it in a moment.
+            logger.debug("the connection for signs of life failed: %s", error)
+        await asyncio.sleep(pause)
+    logger.warning("the scheduler at %s will not notice if this worker freezes", address)
+    return None

@@ -27,12 +27,16 @@ from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 from fastdist import config as settings
+from fastdist.late_imports import after_import
 from fastdist.system.channel import Channel, Message, receive
 from fastdist.system.scratch import remove_folder
 from fastdist.system.signals import on_termination
 
 #: Class of the worker, when the configuration names no other.
 DEFAULT_WORKER_CLASS = "fastdist.worker.worker:Worker"
+
+#: What connects dask with clients.
+DASK_BRIDGE = "fastdist.client.dask_bridge"
 
 #: Seconds between two chances of the interpreter to switch threads: the loop must answer beside a computing
 # task.
@@ -84,6 +88,13 @@ def _prepare(config: Message) -> None:
     remove_at_parent_death(config["scratch"])
     logging.basicConfig(format=settings.get("admin.log-format"))
     logging.getLogger("fastdist").setLevel(config["log_level"])
+    serve_dask()
+
+
+def serve_dask() -> None:
+    """Have dask find the cluster inside of tasks, once they import it; for processes that hold only workers."""
+    # The bridge lives in the client's layer, which is loaded only where dask is.
+    after_import("dask.config", lambda module: importlib.import_module(DASK_BRIDGE).serve_tasks(module))
 
 
 async def _serve(config: Message, control: socket.socket) -> int:

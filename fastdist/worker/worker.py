@@ -11,8 +11,6 @@ import asyncio
 import dataclasses
 import logging
 import os
-import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -23,7 +21,6 @@ from fastdist import config
 from fastdist._core.codec.frames import FrameKind
 from fastdist._core.codec.sizeof import sizeof
 from fastdist._core.worker.core import WorkerCore
-from fastdist._core.worker.inspect import state_counts
 from fastdist.attributes import BorrowedAttributes
 from fastdist.comm.core import Comm, Limits, Listener, connect, listen
 from fastdist.comm.handshake import Role
@@ -31,25 +28,24 @@ from fastdist.comm.token import Token, find_token
 from fastdist.context import current_worker
 from fastdist.errors import CommClosedError
 from fastdist.preloading import Arguments, Names, PreloadManager
-from fastdist.rpc import fields as check
 from fastdist.rpc.blocking import blocked
 from fastdist.rpc.peer import Peer
 from fastdist.rpc.pool import ConnectionPool
 from fastdist.status import Status
 from fastdist.system.beat import Beat
-from fastdist.system.memory import process_memory
 from fastdist.system.processors import processor_count
 from fastdist.system.scratch import ScratchFolder
 from fastdist.worker.actors import ActorHost
 from fastdist.worker.data import DataView
 from fastdist.worker.executing import ExecutingPage
 from fastdist.worker.execution import Execution
-from fastdist.worker.lifetime import Lifetime, echo
 from fastdist.worker.information import Information
+from fastdist.worker.lifetime import Lifetime, echo
 from fastdist.worker.liveness import start_beat
 from fastdist.worker.memory import MemoryManager, MemoryThresholds, parse_memory_limit
 from fastdist.worker.options import listen_address, needed_resources, refuse_unbuilt, scheduler_address
 from fastdist.worker.plugins import PluginCalls
+from fastdist.worker.reporting import Reporting
 from fastdist.worker.run import run_function
 from fastdist.worker.spill import SpillStore
 from fastdist.worker.store import SMALL_BYTES, DictStore, SplitStore
@@ -67,7 +63,7 @@ FOR_ALL = ("identity", "get-data", "put-data", "actor-execute", "actor-attribute
 MAX_EARLY_FRAMES = 1000
 
 
-class Worker(PluginCalls, Lifetime, BorrowedAttributes):
+class Worker(PluginCalls, Lifetime, Reporting, BorrowedAttributes):
     """Executes tasks for a scheduler and keeps their results.
 
     Parameters
@@ -264,13 +260,12 @@ class Worker(PluginCalls, Lifetime, BorrowedAttributes):
         self._heartbeat_fixed = self._heartbeat_interval is not None
         self._heartbeat_interval = self._heartbeat_interval or float(reply.get("heartbeat_interval") or 1.0)
         self._start_background(self._heartbeats())
+        self._start_background(self._live(int(reply["number"]), float(reply.get("beat_interval") or 0)))
+
+    async def _live(self, number: int, seconds: float) -> None:
+        """Have signs of life sent until this worker closes."""
         self._beat = await start_beat(
-            self.scheduler_address,
-            self.token,
-            self.insecure,
-            epoch=self.core.epoch,
-            number=int(reply["number"]),
-            seconds=float(reply.get("beat_interval") or 0),
+            self.scheduler_address, self.token, self.insecure, epoch=self.core.epoch, number=number, seconds=seconds
         )
 
     def _frame_keeper(self, kind: int) -> Callable[[Peer, memoryview], None]:
@@ -520,62 +515,7 @@ class Worker(PluginCalls, Lifetime, BorrowedAttributes):
         self.scheduler.send_frame(FrameKind.DONE, body)
         self._note_changes()
 
-    # Reports
-
-    def _on_heartbeat_interval(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
-        if not self._heartbeat_fixed:
-            self._heartbeat_interval = check.number(fields, "seconds", 0.01, 3600.0)
-
-    async def _heartbeats(self) -> None:
-        assert self._heartbeat_interval is not None
-        while True:
-            await asyncio.sleep(self._heartbeat_interval)
-            try:
-                self.scheduler.notify("heartbeat", metrics=self.get_metrics())
-            except CommClosedError:
-                return
-
-    def get_metrics(self) -> dict[str, Any]:
-        """What a heartbeat reports."""
-        spill = self._spill_store
-        return {
-            "time": time.time(),
-            "cpu_seconds": time.process_time(),
-            "memory": process_memory(),
-            "managed_bytes": 0 if spill is None else spill.memory_bytes,
-            "spilled_bytes": 0 if spill is None else spill.disk_bytes,
-            "task_counts": state_counts(self.core),
-            "bytes_fetched": self.transfer.bytes_fetched,
-            "bytes_served": self.transfer.bytes_served,
-        }
-
-    def _registration(self) -> dict[str, Any]:
-        return {
-            "address": self.address,
-            "name": self.name,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "nthreads": self.nthreads,
-            "memory_limit": self.memory_limit or 0,
-            "resources": self.resources,
-            "local_directory": self._directory or "",
-            "nanny": self.nanny,
-            "versions": {"python": ".".join(map(str, sys.version_info[:3]))},
-            "has": [],
-        }
-
-    def identity(self) -> dict[str, Any]:
-        """Who this worker is."""
-        return {
-            "type": type(self).__name__,
-            "id": str(self.name),
-            "name": self.name,
-            "address": self.address,
-            "scheduler": self.scheduler_address,
-            "nthreads": self.nthreads,
-            "memory_limit": self.memory_limit or 0,
-            "status": self.status.value,
-        }
+    # Memory
 
     def _pause(self) -> None:
         self.core.on_paused()
@@ -587,14 +527,6 @@ class Worker(PluginCalls, Lifetime, BorrowedAttributes):
         self.status = Status.running
         self._tell_status(Status.running)
         self.transfer.start_fetches()
-
-    def _tell_status(self, status: Status) -> None:
-        try:
-            self.scheduler.notify("worker-status", status=status.value)
-        except CommClosedError:
-            logger.debug(
-                "the scheduler is gone; it does not learn that worker %s is %s", self.name, status.value
-            )
 
     # For people
 
@@ -614,12 +546,3 @@ class Worker(PluginCalls, Lifetime, BorrowedAttributes):
         if self.nanny is not None and self._directory is not None:
             return self._directory
         return self._scratch.path
-
-    def __repr__(self) -> str:
-        counts = state_counts(self.core) if hasattr(self, "core") else {}
-        return (
-            f"<{type(self).__name__} {self.address!r}, name: {self.name}, status: {self.status.value}, "
-            f"stored: {counts.get('memory', 0)}, running: {counts.get('executing', 0)}/{self.nthreads}, "
-            f"ready: {counts.get('ready', 0)}, comm: {counts.get('in_flight', 0)}, "
-            f"waiting: {counts.get('waiting', 0)}>"
-        )

@@ -191,6 +191,9 @@ class FakeCluster:
     def on_identity(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> dict[str, Any]:
         return {"identity": {"type": "Fake", "workers": {self.scheduler_address: {"status": "running"}}}}
 
+    def on_wait_for_workers(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> dict[str, Any]:
+        return {"running": 1}
+
     def on_get_data(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> Answer:
         return self._data(fields["task_ids"])
 

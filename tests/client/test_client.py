@@ -471,7 +471,7 @@ def test_arguments_of_the_constructor_are_checked(cluster: FakeCluster) -> None:
         Client(cluster, n_workers=2)
     with pytest.raises(ValueError, match="timeout=None"):
         Client(cluster, timeout=None)
-    for name in ("serializers", "deserializers", "extensions"):
+    for name in ("serializers", "deserializers"):
         with pytest.raises(NotImplementedError, match=f"{name}="):
             Client(cluster, **{name: {"x": 1}})
     with pytest.raises(NotImplementedError, match="security=True"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from dask.delayed import delayed
 from fastdist import Client, LocalCluster, get_worker
 from fastdist.client.annotations import TaskOptions, task_options
 from fastdist.client.options import pack_options
+from fastdist.errors import SerializationError
 
 np = pytest.importorskip("numpy")
 da = pytest.importorskip("dask.array")
@@ -34,6 +36,10 @@ def client(local: LocalCluster) -> Iterator[Client]:
 
 def worker_name(*ignored: Any) -> Any:
     return get_worker().name
+
+
+def thread_name() -> str:
+    return threading.current_thread().name
 
 
 def block_worker(block: Any) -> Any:
@@ -141,6 +147,12 @@ def test_resources_are_asked_for(client: Client) -> None:
 def test_a_named_executor_is_looked_for(client: Client) -> None:
     with dask.annotate(executor="elsewhere"), pytest.raises(ValueError, match="no executor 'elsewhere'"):
         delayed(abs)(-1).compute()
+    with dask.annotate(executor="offload"):
+        threads = dask.compute(*[delayed(thread_name, pure=False)() for _ in range(3)])
+    assert not {name for name in threads if "offload" not in name}
+    with dask.annotate(executor="offload"):
+        task = delayed(thread_name, pure=False)()
+    assert "offload" in task.compute(optimize_graph=False)
     with dask.annotate(executor="default"):
         assert delayed(abs)(-1).compute() == 1
 
@@ -178,3 +190,30 @@ def test_many_small_tasks_warn_of_nothing(client: Client) -> None:
         assert (
             sum(client.get({("n", i): (abs, -i) for i in range(100)}, [("n", i) for i in range(100)])) == 4950
         )
+
+
+# Single calls
+
+
+def test_annotations_hold_for_submit_and_map(client: Client) -> None:
+    with dask.annotate(workers=["1"]):
+        assert str(client.submit(worker_name, pure=False).result()) == "1"
+        assert {str(name) for name in client.gather(client.map(worker_name, range(5), pure=False))} == {"1"}
+        assert str(client.submit(worker_name, pure=False, workers=["0"]).result()) == "0"
+    with dask.annotate(priority=lambda key: 1), pytest.raises(NotImplementedError, match="priority"):
+        client.submit(worker_name)
+
+
+# What cannot be sent
+
+
+@pytest.mark.parametrize(
+    ("graph", "path"),
+    [
+        ({"one": (dict, {"x": [threading.Lock()]})}, r"'one' cannot be sent: cannot pickle args\[0\]\['x'\]\[0\]"),
+        (dict.fromkeys([("n", i) for i in range(4)], (id, threading.Lock())), r"\('n', 0\).*_thread.lock"),
+    ],
+)
+def test_what_cannot_be_pickled_is_named_with_its_task(client: Client, graph: Any, path: str) -> None:
+    with pytest.raises(SerializationError, match=path):
+        client.get(graph, list(graph))

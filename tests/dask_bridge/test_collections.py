@@ -267,3 +267,15 @@ def test_errors_of_tasks_arrive(client: Client) -> None:
         delayed(operator.truediv)(1, 0).compute()
     with pytest.raises(ZeroDivisionError):
         client.compute(delayed(inc)(delayed(operator.truediv)(1, 0)), sync=True)
+
+
+def compute_inside() -> tuple[float, bool]:
+    import dask.array
+
+    client = dask.base.get_scheduler().__self__
+    return float(dask.array.ones(20, chunks=5).sum().compute()), type(client).__module__.startswith("fastdist.")
+
+
+def test_tasks_may_compute_collections_on_the_cluster(client: Client) -> None:
+    # As many at once as there are execution slots: each gives its own back while it waits.
+    assert client.gather([client.submit(compute_inside, pure=False) for _ in range(2)]) == [(20.0, True)] * 2

@@ -17,7 +17,7 @@ pytest.importorskip("dask.array")
 @pytest.mark.parametrize(
     ("name", "arguments", "expected"),
     [
-        ("taxi_rides.py", ["--days", "4", "--rides", "200"], "rides in"),
+        ("taxi_rides.py", ["--days", "8", "--rides", "100"], "rides in"),
         ("image_stack.py", ["--images", "3", "--size", "128"], "cells: [3, 4, 5]"),
     ],
 )

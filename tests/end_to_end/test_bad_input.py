@@ -199,7 +199,6 @@ def test_a_future_of_a_key_that_does_not_exist(client: Client) -> None:
         ({"priority": "high"}, TypeError, "priority="),
         ({"priority": float("nan")}, ValueError, "priority="),
         ({"fifo_timeout": "soon"}, ValueError, "fifo_timeout="),
-        ({"actor": True}, NotImplementedError, "actor="),
     ],
 )
 def test_options_that_make_no_sense(client: Client, options: dict[str, Any], error: Any, text: str) -> None:

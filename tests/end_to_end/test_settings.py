@@ -128,7 +128,8 @@ def test_workers_inherit_the_configuration_of_dask() -> None:
             import dask, fastdist
             return dask.config.get("array.chunk-size"), fastdist.config.get("worker.memory.pause"), os.environ["EXTRA"]
 
-        wanted = {"array.chunk-size": "1MiB", "distributed.worker.memory.pause": 0.5, "distributed.nanny.environ": {"EXTRA": "x"}}
+        wanted = {"array.chunk-size": "1MiB", "distributed.worker.memory.pause": 0.5}
+        wanted["distributed.nanny.environ"] = {"EXTRA": "x"}
         with dask.config.set(wanted), fastdist.Client(n_workers=1, threads_per_worker=1) as client:
             print(client.submit(look).result(30))
     """

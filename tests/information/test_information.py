@@ -156,7 +156,7 @@ def test_a_client_shows_its_futures_and_how_many_there_are(client: Client) -> No
     second = client.submit(abs, -5, key="five")
     wait(first)
     assert client.futures["five"].status == "finished"
-    assert dict(client.refcount) == {"five": 2}
+    assert dict(client.refcount) == dict(client.refcount.items()) == {"five": 2}
     del second
     assert client.refcount["five"] == 1
     assert "five" in client.futures

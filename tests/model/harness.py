@@ -133,11 +133,11 @@ class Pair:
         known = [(self.by_id.get(row.id), row) for row in rows]
         refused = False
         try:
-            self.model.on_done(worker, known, new_types, epoch == EPOCH)
+            self.model.on_done(worker, known, new_types, epoch == EPOCH, self.now)
         except Refused:
             refused = True
         try:
-            self.core.on_done(worker, done_frame(rows, new_types, epoch))
+            self.core.on_done(worker, done_frame(rows, new_types, epoch), self.now)
         except FrameError:
             assert refused, "the core refused a frame that the model takes"
         else:
@@ -202,7 +202,7 @@ class Pair:
             inputs = [(needed.id, needed.nbytes, list(needed.holders)) for needed in row.inputs]
             option = self.options[worker][row.option] if row.option else b""
             shared = (row.id, row.attempt, function, row.priority, row.rank, row.key, row.arguments, inputs)
-            rows.append((*shared, row.inline, row.ahead, option))
+            rows.append((*shared, row.inline, row.ahead, option, row.failures))
         functions = sorted(payload for _, payload in run.functions)
         return rows, functions, sorted(payload for _, payload in run.options), sorted(run.addresses)
 
@@ -237,8 +237,7 @@ class Pair:
         shown["dependencies"] = [encode_key(key) for key in view["dependencies"]]
         return shown
 
-    @staticmethod
-    def of_model(task: Task) -> dict[str, Any]:
+    def of_model(self, task: Task) -> dict[str, Any]:
         """The same fields of a model's task."""
         return {
             "id": task.id,
@@ -254,6 +253,8 @@ class Pair:
             "nbytes": task.nbytes if task.state is State.MEMORY else 0,
             "type": task.type if task.state is State.MEMORY else "",
             "kept": task.kept,
+            "retry_at": task.due,
+            "attempts": task.attempts(self.model.universe.settings["allowed_failures"]),
             "retries": task.retries,
             "suspicious": task.suspicious,
             "has_work": task.function is not None,
@@ -271,6 +272,9 @@ class Pair:
             assert counts[state.value] == states.count(state)
         assert counts["stale_results"] == self.model.universe.stale
         assert counts["queued"] == self.model.queue.size
+        deadlines = [*self.model.lost_clients.values()]
+        deadlines += [task.due for task in self.model.tasks.values() if task.due is not None]
+        assert self.core.next_deadline() == min(deadlines, default=None)
         for worker in self.model.universe.workers:
             view = self.core.worker_view(worker.number)
             assert view["running"] == worker.running

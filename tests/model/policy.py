@@ -128,6 +128,8 @@ class Policy:
         self._send_ahead()
 
     def _place_ready(self, task: Task) -> None:
+        if task.options and self._place_elsewhere(task, task.options):
+            return
         if task.options and task.options.restricted:
             self._place_restricted(task, task.options)
         elif task.needs and self.universe.running():
@@ -151,6 +153,17 @@ class Policy:
         else:
             task.state = State.NO_WORKER
             self.universe.no_worker.append(task)
+
+    def _place_elsewhere(self, task: Task, options: Options) -> bool:
+        """To the least loaded of the workers on which it did not raise."""
+        candidates = options.candidates if options.candidates is not None else self.universe.running()
+        others = [worker for worker in candidates if worker.running and worker is not task.avoid]
+        if task.avoid is None or not others:
+            return False
+        best = min(others, key=lambda worker: (worker.rank, worker.number))
+        self._give(task, best)
+        best.weigh()
+        return True
 
     def _place_near(self, task: Task) -> None:
         least = self.universe.running()[0]

@@ -98,6 +98,8 @@ class Task:
     type: str = ""
     error: bytes | None = None
     kept: int = 0
+    due: float | None = None
+    avoid: Worker | None = None
 
     @property
     def waiting_on(self) -> int:
@@ -110,6 +112,17 @@ class Task:
     @property
     def priority(self) -> float:
         return self.options.priority if self.options else 0.0
+
+    @property
+    def failures(self) -> int:
+        return self.options.retries - self.retries if self.options else 0
+
+    def attempts(self, allowed_failures: float) -> int:
+        """How often it was tried."""
+        if not self.attempt:
+            return 0
+        ended = self.state is State.ERRED and self.suspicious <= allowed_failures
+        return self.suspicious + self.failures + (ended or self.state in (State.PROCESSING, State.MEMORY))
 
     @property
     def is_needed(self) -> bool:

@@ -124,7 +124,7 @@ class Reference:
         if task.options and option and task.options not in worker.options:
             worker.options.add(task.options)
             worker.new_options.append(option)
-        worker.rows.append((task, task.attempt, task.priority, inputs, task.inline, ahead, option))
+        worker.rows.append((task, task.attempt, task.priority, inputs, task.inline, ahead, option, task.failures))
         self.universe.touch(worker)
 
     def ask_back(self, task: Task) -> None:
@@ -329,10 +329,16 @@ class Reference:
         return True
 
     def on_tick(self, now: float) -> list[int]:
-        """Give lost clients up."""
+        """Give lost clients up, and try tasks again."""
         due = [number for number, time in self.lost_clients.items() if time <= now]
         for number in due:
             self.on_client_closed(number)
+        waiting = [task for task in self.tasks.values() if task.due is not None and task.due <= now]
+        for task in sorted(waiting, key=lambda task: (task.due, -task.id)):
+            task.due = None
+            if task.state is State.NO_WORKER:
+                task.state = State.READY
+                self.universe.became_ready.append(task)
         return due
 
     def on_inline_allowed(self, number: int, allowed: bool) -> None:

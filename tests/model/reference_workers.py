@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from fastdist._core.codec.frames import DoneStatus
 from fastdist._core.keys.canonical import decode_key
 from fastdist._core.scheduler.reasons import Reason, reason_payload
+from fastdist.retries import AGAIN, ELSEWHERE, FINAL
 from tests.core.scheduler.frames import DoneRow
 from tests.model.records import Options, Prefix, State, Task, Worker
 from tests.model.reference import Reference, Refused, as_float32
@@ -44,7 +45,7 @@ class FullReference(Reference):
     def try_unplaced(self) -> None:
         """NO_WORKER -> READY."""
         for task in self.universe.no_worker:
-            if task.alive and task.state is State.NO_WORKER:
+            if task.alive and task.state is State.NO_WORKER and task.due is None:
                 task.state = State.READY
                 self.universe.became_ready.append(task)
         self.universe.no_worker.clear()
@@ -113,6 +114,7 @@ class FullReference(Reference):
         rows: Sequence[tuple[Task | None, DoneRow]],
         new_types: Sequence[str],
         same_epoch: bool,
+        now: float,
     ) -> None:
         """A DONE frame; rows come with the task that the id means, if it means one."""
         worker = self.universe.workers[number]
@@ -128,7 +130,7 @@ class FullReference(Reference):
         worker.types += new_types
         measured: dict[Prefix, list[tuple[float, int]]] = {}
         for task, row in rows:
-            self.take_done(worker, task if task and task.alive else None, row, measured)
+            self.take_done(worker, task if task and task.alive else None, row, measured, now)
         for prefix, values in measured.items():
             # Not `sum`, which is more exact than the core on newer Pythons.
             seconds = functools.reduce(operator.add, (value for value, _ in values), 0.0) / len(values)
@@ -139,7 +141,9 @@ class FullReference(Reference):
         worker.weigh()
         self.tidy()
 
-    def take_done(self, worker: Worker, task: Task | None, row: DoneRow, measured: dict[Prefix, list]) -> None:
+    def take_done(
+        self, worker: Worker, task: Task | None, row: DoneRow, measured: dict[Prefix, list], now: float
+    ) -> None:
         """One row."""
         if row.status == DoneStatus.DONE_REPLICA:
             self.take_replica(worker, task, row)
@@ -150,7 +154,7 @@ class FullReference(Reference):
             if row.status == DoneStatus.DONE_FINISHED and not self.has_use(worker, task):
                 self.tell_free(worker, task or row.id)
         elif row.status in (DoneStatus.DONE_FINISHED, DoneStatus.DONE_ERRED):
-            self.take_outcome(worker, task, row, measured)
+            self.take_outcome(worker, task, row, measured, now)
         elif row.status == DoneStatus.DONE_STARTED:
             task.started = True
         elif row.status == DoneStatus.DONE_RETRACT_REFUSED:
@@ -173,7 +177,9 @@ class FullReference(Reference):
         """Whether FREE would hurt."""
         return task is not None and (worker in task.holders or task.worker is worker)
 
-    def take_outcome(self, worker: Worker, task: Task, row: DoneRow, measured: dict[Prefix, list]) -> None:
+    def take_outcome(
+        self, worker: Worker, task: Task, row: DoneRow, measured: dict[Prefix, list], now: float
+    ) -> None:
         """FINISHED or ERRED of the current attempt."""
         if task.ahead and task.waiting_on:
             self.universe.stale += 1
@@ -181,11 +187,22 @@ class FullReference(Reference):
         elif row.status == DoneStatus.DONE_FINISHED:
             measured.setdefault(task.prefix, []).append((as_float32(row.seconds), row.nbytes))
             self.finish(task, worker, row.nbytes, worker.types[row.type], row.payload)
-        elif task.retries:
+        elif task.retries and row.nbytes != FINAL:
             task.retries -= 1
             self.back(task, tell_worker=True)
+            if row.nbytes & AGAIN:
+                self.try_again(worker, task, row.nbytes, now)
         else:
             self.fail(task, row.payload)
+
+    @staticmethod
+    def try_again(worker: Worker, task: Task, verdict: int, now: float) -> None:
+        """The policy of a task that raised says when and where."""
+        task.avoid = worker if verdict & ELSEWHERE else None
+        task.due = None
+        seconds = (verdict & (ELSEWHERE - 1)) * 1e-6
+        if task.state is State.READY and seconds:
+            task.due, task.state = now + seconds, State.NO_WORKER
 
     def take_replica(self, worker: Worker, task: Task | None, row: DoneRow) -> None:
         """The worker holds a copy."""
@@ -292,7 +309,7 @@ class FullReference(Reference):
     @staticmethod
     def plain(row: tuple) -> tuple:
         """A RUN row without objects."""
-        task, attempt, priority, inputs, inline, ahead, option = row
+        task, attempt, priority, inputs, inline, ahead, option, failures = row
         needs = [(needed.id, nbytes, holders) for needed, nbytes, holders in inputs]
         return (
             task.id,
@@ -306,4 +323,5 @@ class FullReference(Reference):
             inline,
             ahead,
             option,
+            failures,
         )

@@ -21,7 +21,7 @@ from fastdist._core.keys.canonical import encode_key
 from tests.core.scheduler.frames import EPOCH, DoneRow, TaskRow
 from tests.model.harness import Pair
 from tests.model.records import Client, Options, Task, Worker
-from tests.model.walk import Walk
+from tests.model.walk import OUTCOMES, VERDICTS, Walk
 
 MAX_WORKERS = 5
 MAX_CLIENTS = 4
@@ -228,6 +228,13 @@ class CoreMachine(RuleBasedStateMachine):
         else:
             self.pair.both("on_client_lost", self.client(pick).number, self.pair.now)
 
+    @rule(passed=st.sampled_from([0.4, 3.0, 30.0]))
+    def pass_time(self, passed: float) -> None:
+        """Waits for another attempt end."""
+        if not self.pair.model.lost_clients:
+            self.pair.now += passed
+            self.pair.both("on_tick", self.pair.now)
+
     @precondition(lambda self: len(self.clients) > 1)
     @rule(pick=small, back=st.booleans(), passed=st.sampled_from([1.0, 40.0]))
     def wait(self, pick: int, back: bool, passed: float) -> None:
@@ -288,13 +295,22 @@ class CoreMachine(RuleBasedStateMachine):
         ]
         self.report(worker, rows)
 
-    @rule(pick=small, which=small, status=st.sampled_from([*list(DoneStatus)[:5], *list(DoneStatus)[7:]]))
-    def one_outcome(self, pick: int, which: int, status: DoneStatus) -> None:
+    @rule(pick=small, which=small, status=st.sampled_from(OUTCOMES), verdict=st.sampled_from(VERDICTS))
+    def one_outcome(self, pick: int, which: int, status: DoneStatus, verdict: int) -> None:
         """One task of a worker ends or starts in some way."""
         worker = self.worker(pick)
         if worker.processing:
             task = worker.processing[which % len(worker.processing)]
-            self.report(worker, [DoneRow(task.id, task.attempt, status, 8, 0.01, 0, b"error")])
+            size = verdict if status == DoneStatus.DONE_ERRED else 8
+            self.report(worker, [DoneRow(task.id, task.attempt, status, size, 0.01, 0, b"error")])
+
+    @rule(pick=small, verdict=st.sampled_from(VERDICTS))
+    def fail_one(self, pick: int, verdict: int) -> None:
+        """A task that may be tried again raises."""
+        failing = [(worker, task) for worker in self.workers for task in worker.processing if task.retries]
+        if failing:
+            worker, task = failing[pick % len(failing)]
+            self.report(worker, [DoneRow(task.id, task.attempt, DoneStatus.DONE_ERRED, verdict, 0.01, 0, b"error")])
 
     @rule(pick=small, answers=st.lists(st.booleans(), min_size=1, max_size=6))
     def answer_retract(self, pick: int, answers: list[bool]) -> None:

@@ -9,11 +9,14 @@ import random
 from typing import Any
 
 from fastdist._core.codec.frames import DoneStatus
+from fastdist.retries import AGAIN, ELSEWHERE, FINAL
 
 SIZES = (0, 8, 1000, 100_000, 5_000_000)
 SECONDS = (0.0, 1e-5, 0.001, 0.02, 0.5)
 NEEDS: tuple[dict[str, float], ...] = ({}, {}, {"gpu": 1.0}, {"gpu": 2.0, "disk": 1.0})
 OUTCOMES = (*list(DoneStatus)[:5], *list(DoneStatus)[7:])
+#: What a worker may say of a failure: nothing, that it is final, or when and where the task is tried again.
+VERDICTS = (0, 8, FINAL, AGAIN, AGAIN | 500_000, AGAIN | ELSEWHERE, AGAIN | ELSEWHERE | 2_000_000)
 
 
 class Walk:
@@ -38,6 +41,8 @@ class Walk:
             "death_report": 1,
             "finish": 12,
             "one_outcome": 6,
+            "failures": 4,
+            "pass_time": 3,
             "answer_retract": 6,
             "copy": 3,
             "nonsense": 3,
@@ -149,6 +154,15 @@ class Walk:
         elif alive:
             self.machine.lose_worker(self.small(), self.flag())
 
+    def failures(self) -> None:
+        """Several tasks fail, with policies."""
+        for _ in range(3):
+            self.machine.fail_one(self.small(), self.random.choice(VERDICTS))
+
+    def pass_time(self) -> None:
+        """Time passes."""
+        self.machine.pass_time(self.random.choice([0.4, 3.0, 30.0]))
+
     def pause(self) -> None:
         """Workers pause and resume."""
         self.machine.pause(self.small(), self.flag(0.7))
@@ -166,7 +180,8 @@ class Walk:
 
     def one_outcome(self) -> None:
         """One task ends in some way."""
-        self.machine.one_outcome(self.small(), self.small(), self.random.choice(OUTCOMES))
+        draw = self.random
+        self.machine.one_outcome(self.small(), self.small(), draw.choice(OUTCOMES), draw.choice(VERDICTS))
 
     def answer_retract(self) -> None:
         """Answers."""

@@ -182,19 +182,16 @@ def test_many_tasks_may_wait_at_once(client: Client) -> None:
     assert client.gather(futures) == [15] * 12
 
 
-def test_a_task_may_wait_for_one_that_was_submitted_after_it(client: Client, cluster: LocalCluster) -> None:
-    def waits_for(key: str) -> int:
-        from fastdist import Future
+def test_a_task_may_wait_for_one_that_goes_after_it(client: Client) -> None:
+    class Box:
+        def __init__(self, future: Any) -> None:
+            self.future = future
 
-        return Future(key).result(PATIENCE) + 1
-
-    key = f"later-{cluster.name}"
-    later = client.submit(time.sleep, 0, key="blocks-a-little")
-    first = client.submit(waits_for, key, pure=False)
-    # It must exist before it can be named; it starts only when the one that waits gives its slot back.
-    assert client.submit(inc, 1, key=key).result(PATIENCE) == 2
-    later.result()
+    busy = client.submit(time.sleep, 0.05, pure=False)
+    later = client.submit(inc, 1, pure=False, priority=-10)
+    first = client.submit(lambda box: box.future.result(PATIENCE) + 1, Box(later), pure=False)
     assert first.result(PATIENCE) == 3
+    assert busy.done()
 
 
 def test_the_client_of_all_tasks_of_a_worker_is_one_and_is_named(client: Client) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+# ruff: noqa: F811 (a fixture is imported)
 import threading
 import time
+from typing import ClassVar
 
 import pytest
 
@@ -23,7 +25,7 @@ PATIENCE = 20
 class Gate:
     """An event that tasks find by its name: functions travel as pickles, even here."""
 
-    gates: dict[str, Gate] = {}
+    gates: ClassVar[dict[str, Gate]] = {}
 
     def __init__(self, name: str) -> None:
         self.event = threading.Event()

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, final
 
 from fastdist._core.client.futures import FutureSlot, FutureTable
@@ -49,18 +49,5 @@ class TaskBatch:
         expected: int = 1,
     ) -> Any: ...
     def add_reference(self, key: bytes) -> Any: ...
-    def add_row(
-        self,
-        key: bytes,
-        function: int,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any] | None,
-        placeholder: type,
-        inputs: Sequence[int],
-        option: int = ...,
-        flags: int = 3,
-        expected: int = 1,
-    ) -> int: ...
-    def future(self, id: int) -> Any: ...
     def finish(self) -> None: ...
     def abort(self) -> None: ...

@@ -163,44 +163,6 @@ cdef class TaskBatch:
             self.put_row(data, length, NONE, NONE, ROW_WANTED | ROW_INLINE, 1, &is_new)
         )
 
-    def add_row(
-        self, bytes key not None, uint32_t function, tuple args not None, dict kwargs, type placeholder, inputs,
-        uint32_t option=NONE, uint8_t flags=ROW_WANTED | ROW_INLINE, uint64_t expected=1,
-    ) -> int:
-        """Add one row of a graph; its client id, or that of the live task of this key.
-
-        A row without the flag WANTED gets no slot: its id only serves as an input of later rows of this batch.
-
-        Parameters
-        ----------
-        args, kwargs : tuple, dict
-            In which a `placeholder` object with the attribute `index` stands for the result of `inputs[index]`.
-        inputs : sequence of int
-            Client ids.
-        """
-        cdef list references = []
-        cdef bytes payload
-        cdef bint is_new
-        self.staging.clear()
-        if not encode_arguments_into(self.staging, args, kwargs or None, placeholder, references):
-            payload, references = self.encode_fallback(args, kwargs, placeholder)
-            self.staging.assign(
-                <uint8_t*>PyBytes_AS_STRING(payload), <uint8_t*>PyBytes_AS_STRING(payload) + PyBytes_GET_SIZE(payload)
-            )
-        self.inputs.clear()
-        for reference in references:
-            self.inputs.push_back(inputs[reference.index])
-        return self.put_row(
-            <const uint8_t*>PyBytes_AS_STRING(key), <uint32_t>PyBytes_GET_SIZE(key), function, option, flags,
-            expected, &is_new,
-        )
-
-    def future(self, uint64_t id) -> FutureSlot:
-        """A future of a row that was added with the flag WANTED; to be made right after it."""
-        if self.table.slot(id) == NULL:
-            raise KeyError(f"no task of this client has the id {id}")
-        return self.table.make_future(id)
-
     cdef int stage(self, tuple args, dict kwargs, list references) except -1:
         cdef bytes payload
         self.staging.clear()

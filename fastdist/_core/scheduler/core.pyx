@@ -19,15 +19,15 @@ from fastdist._core.scheduler.control cimport (
     retry_unknown,
     want_existing,
 )
+from fastdist._core.scheduler.deaths cimport DeathNotes, presumed_executing
 from fastdist._core.scheduler.intake cimport release_ids, take_release, take_tasks
 from fastdist._core.scheduler.membership cimport (
     add_client,
     add_worker,
-    blame,
     lose_client,
     lose_worker,
-    presumed_executing,
     set_running,
+    try_due,
     try_unplaced,
 )
 from fastdist._core.scheduler.model cimport Model
@@ -45,7 +45,7 @@ from fastdist._core.scheduler.records cimport (
 )
 from fastdist._core.scheduler.replicas cimport drop_copies, keep_copies, reduce_copies
 from fastdist._core.scheduler.reporting cimport end_state_frame, report_everything
-from fastdist._core.scheduler.results cimport take_done
+from fastdist._core.scheduler.results cimport n_attempts, take_done
 from fastdist._core.scheduler.stealing cimport balance
 from fastdist._core.scheduler.story cimport ids_of, tell_story
 from fastdist._core.scheduler.transitions cimport readable_key, release_unneeded
@@ -63,6 +63,7 @@ DEFAULT_SETTINGS = {
     "bulky_bytes": 65536,
     "allowed_failures": 3,
     "client_grace": 30.0,
+    "report_grace": 0.3,
     "bandwidth": 1e8,
     "latency": 0.005,
 }
@@ -94,7 +95,9 @@ cdef class SchedulerCore:
     """
 
     cdef readonly Model model
-    cdef ReadyQueue queue
+    cdef readonly DeathNotes deaths
+    cdef double report_grace
+    cdef readonly ReadyQueue queue
     cdef public object recorder
     cdef dict lost_clients             # client number -> time at which it is given up
 
@@ -106,6 +109,8 @@ cdef class SchedulerCore:
         merged.update(settings or {})
         self.model = Model(epoch, seeds, merged)
         self.queue = ReadyQueue(self.model)
+        self.deaths = DeathNotes()
+        self.report_grace = merged["report_grace"]
         self.lost_clients = {}
 
     cdef int _record(self, str name, tuple arguments) except -1:
@@ -236,29 +241,34 @@ cdef class SchedulerCore:
         self._record("on_worker_status", (worker, running))
         set_running(self.model, self.queue, self._worker(worker), running)
 
-    def on_worker_lost(self, uint32_t worker, bint blamed, str how) -> None:
+    def on_worker_lost(self, uint32_t worker, bint blamed, str how, now: float | None = None) -> None:
         """A worker is gone.
 
-        With `blamed`, the tasks that it was most likely executing are blamed at once; a worker with a nanny is lost
-        with `blamed=False`, and `on_death_report` follows.
+        With `blamed`, the tasks that it was most likely executing are blamed at once. A worker with a nanny is lost with
+        `blamed=False`, and `on_death_report` follows; with `now`, what it was given waits for that, for a short while.
         """
         cdef WorkerRecord record = self._worker(worker)
-        self._record("on_worker_lost", (worker, blamed, how))
+        self._record("on_worker_lost", (worker, blamed, how, now))
         executing = presumed_executing(self.model, record) if blamed and record.alive else []
+        given = self.deaths.given(self.model, record)
         lose_worker(self.model, self.queue, record)
-        blame(self.model, record.address, executing, how)
+        if now is not None:
+            self.deaths.hold(self.model, record, given, <double>now + self.report_grace)
+        self.deaths.blame(self.model, record.address, executing, how, {})
         release_unneeded(self.model)
 
-    def on_death_report(self, str address, list executing, str how) -> None:
-        """A nanny says which (task id, attempt) its worker was executing when it died, and how it died."""
-        self._record("on_death_report", (address, executing, how))
-        blame(self.model, address, executing, how)
+    def on_death_report(self, str address, list executing, str how, dict details={}) -> None:
+        """A nanny says which (task id, attempt) its worker was executing when it died, how it died, and more for users."""
+        self._record("on_death_report", (address, executing, how, details))
+        self.deaths.blame(self.model, address, executing, how, details)
+        self.deaths.let_go(self.model, address)
         release_unneeded(self.model)
 
-    def on_done(self, uint32_t worker, object body) -> None:
-        """A DONE frame."""
+    def on_done(self, uint32_t worker, object body, double now=0.0) -> None:
+        """A DONE frame; waits of tasks that are tried again begin `now`."""
         cdef WorkerRecord record = self._worker(worker)
-        self._record("on_done", (worker, body))
+        self._record("on_done", (worker, body, now))
+        self.model.retries.now = now
         if record.alive:
             take_done(self.model, record, body)
             release_unneeded(self.model)
@@ -343,11 +353,13 @@ cdef class SchedulerCore:
         given_up = [client for client, due in self.lost_clients.items() if due <= now]
         for client in given_up:
             self._give_up(client)
+        try_due(self.model, now)
         return given_up
 
     def next_deadline(self) -> float | None:
         """When `on_tick` wants to be called, or None."""
-        return min(self.lost_clients.values(), default=None)
+        cdef double due = self.model.retries.next_due()
+        return min([*self.lost_clients.values(), *([due] if due >= 0 else [])], default=None)
 
     # -- commands --------------------------------------------------------------------------------------------------
 
@@ -497,6 +509,7 @@ cdef class SchedulerCore:
         cdef uint32_t length, i
         cdef const uint8_t* key = self.model.payload.key_bytes(task, &length)
         cdef bytes type_name = self.model.type_names[task.type]
+        cdef double due = self.model.retries.due(self.model.id_of(slot))
         dependencies = []
         for i in range(task.n_dependencies):
             dependencies.append(self._key_of(self.model.dependencies_of(task)[i]))
@@ -516,6 +529,8 @@ cdef class SchedulerCore:
             "type": type_name.decode(errors="replace"),
             "kept": task.kept,
             "retries": task.retries,
+            "attempts": n_attempts(self.model, task),
+            "retry_at": due if due >= 0 else None,
             "suspicious": task.suspicious,
             "flags": task.flags,
             "has_work": task.function != NONE,

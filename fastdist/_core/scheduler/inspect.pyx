@@ -27,6 +27,7 @@ from fastdist._core.scheduler.records cimport (
     WAITS,
     Task,
 )
+from fastdist._core.scheduler.results cimport n_attempts
 from fastdist._core.scheduler.transitions cimport readable_key
 
 
@@ -237,4 +238,15 @@ def prefixes(Model model) -> dict:
         if model.prefixes[i].n_alive:
             name = model.prefix_names[i]
             answer[name.decode(errors="replace")] = (model.prefixes[i].n_alive, model.prefixes[i].duration, model.prefixes[i].nbytes)
+    return answer
+
+
+def attempts(Model model, uint32_t client, list ids) -> list:
+    """For each id of a client, how often its task was tried, or None if the client does not want it."""
+    cdef ClientRecord record = client_record(model, client)
+    cdef list answer = []
+    cdef uint32_t slot
+    for id in ids:
+        slot = record.slot_of(id)
+        answer.append(None if slot == NONE else n_attempts(model, model.task(slot)))
     return answer

@@ -1,7 +1,7 @@
 """Workers and clients come and go.
 
 A lost worker's tasks go elsewhere; its data is computed again where no other worker holds it and somebody needs it.
-Only tasks that were executing are blamed for a death. A client that goes takes its wants along.
+A client that goes takes its wants along.
 May import: the scheduler's model, queue, transitions, stealing.
 """
 
@@ -11,28 +11,20 @@ from fastdist._core.scheduler.model cimport Model
 from fastdist._core.scheduler.parties cimport ClientRecord, WorkerRecord
 from fastdist._core.scheduler.queue cimport ReadyQueue
 from fastdist._core.scheduler.records cimport (
-    AHEAD,
     MEMORY,
     NONE,
     NO_WORKER,
-    PROCESSING,
     READY,
     SLAB_BITS,
     SLAB_TASKS,
-    STARTED,
-    WAITS,
     Task,
 )
 from fastdist._core.scheduler.stealing cimport retract_unstarted
 from fastdist._core.scheduler.transitions cimport (
-    any_to_erred,
     lose_holder,
     memory_to_lost,
     processing_to_needed,
-    readable_key,
 )
-
-from fastdist._core.scheduler.reasons import Reason, reason_payload
 
 cdef enum:
     PAGE_BITS = 10
@@ -71,10 +63,23 @@ cdef int try_unplaced(Model model) except -1:
     for i in range(model.no_worker.size()):
         id = model.no_worker[i]
         task = model.find(id)
-        if task != NULL and task.state == NO_WORKER:
+        if task != NULL and task.state == NO_WORKER and not model.retries.waits(id):
             model.set_state(task, READY)
             model.became_ready.push_back(id)
     model.no_worker.clear()
+    return 0
+
+
+cdef int try_due(Model model, double now) except -1:
+    """Let the tasks whose wait for another attempt is over be placed."""
+    cdef Task* task
+    cdef uint64_t id = model.retries.take_due(now)
+    while id:
+        task = model.find(id)
+        if task != NULL and task.state == NO_WORKER:
+            model.set_state(task, READY)
+            model.became_ready.push_back(id)
+        id = model.retries.take_due(now)
     return 0
 
 
@@ -90,28 +95,6 @@ cdef int set_running(Model model, ReadyQueue queue, WorkerRecord worker, bint ru
         queue.give_back(worker)
         retract_unstarted(model, worker)
     return 0
-
-
-cdef list presumed_executing(Model model, WorkerRecord worker):
-    """(task id, attempt) of what a worker without a nanny was most likely executing.
-
-    Those that it reported as started, then those that it starts first of the tasks whose inputs were all there, up to
-    its threads.
-    """
-    cdef list candidates = []
-    cdef uint32_t slot = worker.first
-    cdef Task* task
-    cdef double priority
-    while slot != NONE:
-        task = model.task(slot)
-        if not task.flags & (AHEAD | WAITS):
-            priority = model.option(task.options).priority if task.options else 0.0
-            candidates.append((
-                not task.flags & STARTED, priority, task.submission, task.order, len(candidates),
-                model.id_of(slot), task.attempt,
-            ))
-        slot = task.next
-    return [candidate[5:] for candidate in sorted(candidates)[:worker.nthreads]]
 
 
 cdef int lose_worker(Model model, ReadyQueue queue, WorkerRecord worker) except -1:
@@ -139,34 +122,6 @@ cdef int lose_worker(Model model, ReadyQueue queue, WorkerRecord worker) except 
             task = model.task(slot)
             if task.state == MEMORY and lose_holder(model, task, worker.number):
                 memory_to_lost(model, slot)
-    return 0
-
-
-cdef int blame(Model model, str address, list executing, str how) except -1:
-    """Count a death against the tasks that were executing; too many, and the task has failed."""
-    cdef Task* task
-    cdef uint32_t length
-    cdef const unsigned char* key
-    cdef bytes payload
-    for id, attempt in executing:
-        task = model.find(<uint64_t>id)
-        if task == NULL or task.state not in (1, READY, NO_WORKER, PROCESSING) or attempt > task.attempt:
-            continue
-        task.suspicious += 1
-        if task.suspicious <= model.allowed_failures:
-            continue
-        key = model.payload.key_bytes(task, &length)
-        text = str(readable_key(key, length))
-        payload = reason_payload(
-            Reason.KILLED_WORKER,
-            f"task {text!r} was executing on {task.suspicious} workers that died, the last one at {address} ({how}); "
-            "it is not tried again",
-            key=text,
-            worker=address,
-            attempts=int(task.suspicious),
-            allowed_failures=int(model.allowed_failures),
-        )
-        any_to_erred(model, <uint32_t><uint64_t>id, payload, <uint32_t>len(payload))
     return 0
 
 

@@ -15,6 +15,7 @@ from fastdist._core.scheduler.load cimport LoadHeap
 from fastdist._core.scheduler.parties cimport ClientRecord, Options, WorkerRecord
 from fastdist._core.scheduler.payload cimport Payload
 from fastdist._core.scheduler.records cimport FREE_SLOT, NONE, SLAB_BITS, SLAB_TASKS, Slab, Task
+from fastdist._core.scheduler.retries cimport RetryNotes
 
 
 cdef struct Want:
@@ -90,6 +91,7 @@ cdef class Model:
     cdef list clients                  # ClientRecord by number
     cdef dict resource_numbers
     cdef LoadHeap load
+    cdef RetryNotes retries
     cdef int64_t[256] class_nanoseconds
     # settings
     cdef readonly uint64_t epoch

@@ -2,7 +2,7 @@
 
 Tasks are 128-byte records in slabs of 32 that never move; small integers stand for functions, options, prefixes, type
 names, workers and clients. This module knows how to make, find and free things and nothing about why. May import:
-_core/keys, _core/history, and of this folder the records, payload and load.
+_core/keys, _core/history, and of this folder the records, payload, load and retries.
 """
 
 cimport cython
@@ -23,6 +23,7 @@ from fastdist._core.scheduler.payload cimport Payload
 from fastdist._core.scheduler.records cimport (
     FREE_SLOT, MEMORY, NONE, PROCESSING, RELEASED, SLAB_BITS, SLAB_TASKS, Slab, Task,
 )
+from fastdist._core.scheduler.retries cimport RetryNotes
 
 cdef enum:
     MAX_IDLE_PREFIXES = 4096
@@ -50,13 +51,12 @@ cdef class Model:
         self.payload = Payload()
         self.payload.bind(&self.slabs, self.keys)
         self.load = LoadHeap()
+        self.retries = RetryNotes()
         self.history = TransitionLog()
         self.story = Story()
         self.left_worker = NONE
         self.generation = self.nested_generation = FIRST_GENERATION
-        self.current_slab = NONE
-        self.free_want = NONE
-        self.free_holder = NONE
+        self.current_slab = self.free_want = self.free_holder = NONE
         self.function_index = {}
         self.options = [Options(0, 0.0, 0, False, False, [], b"", None)]
         self.workers = []
@@ -188,6 +188,8 @@ cdef class Model:
         cdef uint32_t i
         self.payload.drop(task)
         self._free_lists(task)
+        if not self.retries.notes.empty():
+            self.retries.forget(self.id_of(slot))
         self.n_in_state[task.state] -= 1
         self.n_tasks -= 1
         task.state = FREE_SLOT

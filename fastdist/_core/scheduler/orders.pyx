@@ -10,6 +10,11 @@ from fastdist._core.scheduler.parties cimport MAX_FRAME_BYTES, WorkerRecord
 from fastdist._core.scheduler.records cimport AHEAD, INLINE, MEMORY, NONE, Task
 
 
+cdef enum:
+    FAILURES_BIT = 2           # the upper bits of a row's flags count the failures of its task so far, up to a limit
+    MAX_FAILURES = 63
+
+
 cdef int write_run_row(Model model, uint32_t slot, WorkerRecord worker) except -1:
     """One RUN row, with what the worker does not know yet of function, options and addresses."""
     cdef Task* task = model.task(slot)
@@ -19,8 +24,11 @@ cdef int write_run_row(Model model, uint32_t slot, WorkerRecord worker) except -
     cdef const uint8_t* data
     cdef double priority = 0.0
     cdef uint8_t flags = 0
+    cdef uint32_t failures
     if task.options:
         priority = model.option(task.options).priority
+        failures = model.option(task.options).retries - task.retries
+        flags = <uint8_t>(min(failures, <uint32_t>MAX_FAILURES) << FAILURES_BIT)
     model.payload.argument_bytes(task, &length)
     if worker.run.n_rows and worker.run.size(9) + worker.run.size(19) + length > MAX_FRAME_BYTES:
         worker.early.append(worker.run.finish())

@@ -55,6 +55,8 @@ cdef int place_ready(Model model, ReadyQueue queue, uint32_t slot) except -1:
         options = model.option(task.options)
         if options.actor:
             return place_actor(model, queue, slot, options)
+        if not model.retries.notes.empty() and place_elsewhere(model, slot, options):
+            return 0
         if options.restricted:
             return place_restricted(model, queue, slot, options)
     if task.n_dependencies and not model.load.heap.empty():
@@ -154,6 +156,30 @@ cdef int place_restricted(Model model, ReadyQueue queue, uint32_t slot, Options 
     give(model, slot, best)
     model.load.update(best)
     return 0
+
+
+cdef bint place_elsewhere(Model model, uint32_t slot, Options options) except -1:
+    """A task that shall not go to the worker on which it raised: to the least loaded of the others, if there is one."""
+    cdef uint32_t avoid = model.retries.avoided(model.id_of(slot))
+    cdef uint32_t number
+    cdef WorkerRecord best = None
+    cdef WorkerRecord worker
+    cdef size_t i
+    if avoid == NONE:
+        return False
+    for i in range(options.candidates.size() if options.restricted else model.load.heap.size()):
+        number = options.candidates[i] if options.restricted else model.load.heap[i]
+        worker = model.worker(number)
+        if number != avoid and worker.running and (
+            best is None or model.load.ranks[number] < model.load.ranks[best.number]
+            or (model.load.ranks[number] == model.load.ranks[best.number] and number < best.number)
+        ):
+            best = worker
+    if best is None:
+        return False
+    give(model, slot, best)
+    model.load.update(best)
+    return True
 
 
 cdef int place_near_inputs(Model model, ReadyQueue queue, uint32_t slot) except -1:

@@ -26,9 +26,12 @@ from fastdist._core.scheduler.orders cimport tell_free
 from fastdist._core.scheduler.parties cimport WorkerRecord
 from fastdist._core.scheduler.records cimport (
     AHEAD,
+    ERRED,
     MEMORY,
     NONE,
+    NO_WORKER,
     PROCESSING,
+    READY,
     RETRACTING,
     SCATTERING,
     SECEDED,
@@ -36,6 +39,7 @@ from fastdist._core.scheduler.records cimport (
     WAITS,
     Task,
 )
+from fastdist._core.scheduler.retries cimport AGAIN_BIT, ELSEWHERE_BIT, FINAL
 from fastdist._core.scheduler.transitions cimport (
     any_to_erred,
     give_thread_back,
@@ -170,9 +174,10 @@ cdef int take_outcome(Model model, WorkerRecord worker, Task* task, Row* row, ve
         model.stale_results += 1
         return processing_to_needed(model, <uint32_t>row.id, True)
     if row.status == DONE_ERRED:
-        if task.retries:
+        if task.retries and row.nbytes != FINAL:
             task.retries -= 1
-            return processing_to_needed(model, <uint32_t>row.id, True)
+            processing_to_needed(model, <uint32_t>row.id, True)
+            return try_again(model, worker, task, row)
         return any_to_erred(model, <uint32_t>row.id, row.payload, row.length)
     prefix = &model.prefixes[task.prefix]
     if prefix.recent_count == 0:
@@ -181,6 +186,37 @@ cdef int take_outcome(Model model, WorkerRecord worker, Task* task, Row* row, ve
     prefix.recent_seconds += row.seconds
     prefix.recent_bytes += <double>row.nbytes
     return processing_to_memory(model, <uint32_t>row.id, row.nbytes, worker.types[row.type], row.payload, row.length)
+
+
+cdef int try_again(Model model, WorkerRecord worker, Task* task, Row* row) except -1:
+    """A task that raised is needed again: later, or elsewhere, if its policy says so."""
+    cdef double seconds = 0.0
+    cdef uint32_t avoid = NONE
+    if not row.nbytes >> AGAIN_BIT:
+        return 0
+    if row.nbytes >> ELSEWHERE_BIT & 1:
+        avoid = worker.number
+    if task.state == READY:
+        seconds = (row.nbytes & ((<uint64_t>1 << ELSEWHERE_BIT) - 1)) * 1e-6
+    if seconds == 0 and avoid == NONE:
+        model.retries.forget(row.id)
+        return 0
+    model.retries.add(row.id, seconds, avoid)
+    if seconds > 0:
+        model.set_state(task, NO_WORKER)
+    return 0
+
+
+cdef uint32_t n_attempts(Model model, Task* task) noexcept:
+    """How often the task was tried, with the attempt that runs or has ended it; lost workers count."""
+    cdef uint32_t count = task.suspicious
+    if task.attempt == 0:
+        return 0
+    if task.options:
+        count += model.option(task.options).retries - task.retries
+    if task.state == PROCESSING or task.state == MEMORY:
+        return count + 1
+    return count + 1 if task.state == ERRED and task.suspicious <= model.allowed_failures else count
 
 
 cdef int take_replica(Model model, WorkerRecord worker, Task* task, Row* row) except -1:

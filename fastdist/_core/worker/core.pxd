@@ -11,6 +11,7 @@ cdef class WorkerCore(WorkerModel):
     cdef Gate gate
     cdef readonly dict functions            # function id -> its pickle, or what the shell made of it
     cdef readonly dict addresses            # worker number -> address
+    cdef readonly dict options              # option id -> its bytes, for those that the shell reads
     cdef dict resource_numbers
     cdef object read_option                 # msgpack bytes of an option -> resources that it asks for
     cdef readonly uint32_t slots
@@ -28,7 +29,7 @@ cdef class WorkerCore(WorkerModel):
     cdef bint finish(self, TaskRecord* record, uint64_t nbytes, uint32_t type_number, float seconds,
                      const uint8_t* payload, size_t length, double now, TaskRecord** following) noexcept nogil
     cdef void discard(self, TaskRecord* record, double now) noexcept nogil
-    cdef void fail(self, TaskRecord* record, float seconds, const uint8_t* payload, size_t length,
+    cdef void fail(self, TaskRecord* record, uint64_t verdict, float seconds, const uint8_t* payload, size_t length,
                    double now) noexcept nogil
     cdef void give_up(self, TaskRecord* record, uint8_t status, float seconds, double now) noexcept nogil
     cdef uint32_t name_type(self, const uint8_t* name, size_t length) noexcept nogil

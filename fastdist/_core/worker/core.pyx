@@ -52,6 +52,7 @@ cdef class WorkerCore(WorkerModel):
         self.addresses = {}
         self.resource_numbers = {}
         self.read_option = read_option
+        self.options = {}
         self.slots = slots
         self.paused = False
         self.stale = 0
@@ -93,6 +94,7 @@ cdef class WorkerCore(WorkerModel):
         addresses = read_pieces(reader, 23)
         self.functions.update(functions)
         self.addresses.update({number: address.decode() for number, address in addresses.items()})
+        self.options.update(options)
         for option, packed in options.items():
             resources = {} if self.read_option is None else self.read_option(packed)
             needs.clear()
@@ -156,6 +158,7 @@ cdef class WorkerCore(WorkerModel):
         record.attempt = columns.attempts[row]
         record.function_id = columns.functions[row]
         record.option_id = columns.options[row]
+        record.heap = self.ready.heap_number(record.option_id)
         record.priority = columns.priorities[row]
         record.order = columns.orders[row]
         record.flags = columns.flags[row]
@@ -511,15 +514,15 @@ cdef class WorkerCore(WorkerModel):
         self.gate.unlock()
         self.gate.call(called)
 
-    cdef void fail(self, TaskRecord* record, float seconds, const uint8_t* payload, size_t length,
+    cdef void fail(self, TaskRecord* record, uint64_t verdict, float seconds, const uint8_t* payload, size_t length,
                    double now) noexcept nogil:
-        """The task raised; `payload` is the failure."""
+        """The task raised; `payload` is the failure, `verdict` what its policy says about another attempt, or 0."""
         cdef int called
         self.gate.lock()
         if record.forgotten:
             self._leave(record, now)
         else:
-            self.executing_to_erred(record, seconds, payload, length, now)
+            self.executing_to_erred(record, verdict, seconds, payload, length, now)
         called = self._claim()
         self.gate.unlock()
         self.gate.call(called)

@@ -45,6 +45,11 @@ def state_counts(WorkerCore core) -> dict[str, int]:
     return {TaskState(i).name.lower(): core.counts[i] for i in range(1, STATE_COUNT)}
 
 
+def n_transitions(WorkerCore core) -> int:
+    """How many transitions there were since the start."""
+    return core.story.n_moments
+
+
 def listen(WorkerCore core, bint on) -> None:
     """Start or stop to write every transition down for `take_transitions`."""
     core.gate.lock()

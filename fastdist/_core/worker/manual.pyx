@@ -50,9 +50,12 @@ def finished(WorkerCore core, uint64_t task_id, uint64_t nbytes=0, uint32_t type
     return wanted
 
 
-def failed(WorkerCore core, uint64_t task_id, bytes failure, float seconds=0, double now=0) -> None:
-    """The task raised."""
-    core.fail(executing(core, task_id), seconds, <const uint8_t*>PyBytes_AS_STRING(failure), len(failure), now)
+def failed(WorkerCore core, uint64_t task_id, bytes failure, float seconds=0, double now=0,
+           uint64_t verdict=0) -> None:
+    """The task raised; `verdict` is what its policy says about another attempt."""
+    core.fail(
+        executing(core, task_id), verdict, seconds, <const uint8_t*>PyBytes_AS_STRING(failure), len(failure), now
+    )
 
 
 def rescheduled(WorkerCore core, uint64_t task_id, float seconds=0, double now=0) -> None:

@@ -41,6 +41,7 @@ cdef struct TaskRecord:
     uint32_t attempt
     uint32_t function_id
     uint32_t option_id
+    uint32_t heap                   # of its needs, since the scheduler may give the option's number to another one
     uint32_t type_number
     uint32_t n_inputs
     uint32_t missing                # inputs that are not in memory

@@ -37,6 +37,6 @@ cdef class ReadyQueue:
     cdef void set_total(self, uint32_t number, double amount) noexcept nogil
     cdef void add_option(self, uint32_t option_id, vector[Need] wanted) noexcept nogil
     cdef void sweep(self) noexcept nogil
-    cdef uint32_t _heap_number(self, TaskRecord* record) noexcept nogil
+    cdef uint32_t heap_number(self, uint32_t option_id) noexcept nogil
     cdef int64_t _best(self) noexcept nogil
     cdef void _settle(self, Heap* heap) noexcept nogil

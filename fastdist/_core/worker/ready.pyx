@@ -37,15 +37,14 @@ cdef class ReadyQueue:
         self.live = 0
         self.stale = 0
 
-    cdef uint32_t _heap_number(self, TaskRecord* record) noexcept nogil:
-        if record.option_id == 0:
+    cdef uint32_t heap_number(self, uint32_t option_id) noexcept nogil:
+        """The heap of the tasks that come with this option now."""
+        if option_id == 0 or self.heap_of_option.count(option_id) == 0:
             return 0
-        if self.heap_of_option.count(record.option_id) == 0:
-            return 0
-        return self.heap_of_option[record.option_id]
+        return self.heap_of_option[option_id]
 
     cdef void push(self, TaskRecord* record) noexcept nogil:
-        cdef Heap* heap = &self.heaps[self._heap_number(record)]
+        cdef Heap* heap = &self.heaps[record.heap]
         cdef Entry entry
         self.arrivals += 1
         record.arrival = self.arrivals
@@ -144,7 +143,7 @@ cdef class ReadyQueue:
         """The task does not execute any more: its resources are free."""
         cdef Need need
         if record.option_id:
-            for need in self.needs[self._heap_number(record)]:
+            for need in self.needs[record.heap]:
                 self.available[need.first] += need.second
 
     cdef uint32_t add_resource(self) noexcept nogil:
@@ -158,9 +157,9 @@ cdef class ReadyQueue:
         self.total[number] = amount
 
     cdef void add_option(self, uint32_t option_id, vector[Need] wanted) noexcept nogil:
-        """Say what the tasks with this option need; the first word on an option stands."""
+        """Say what the tasks that come with this option from now on need."""
         cdef uint32_t number
-        if option_id == 0 or self.heap_of_option.count(option_id):
+        if option_id == 0:
             return
         for number in range(<uint32_t>self.needs.size()):
             if self.needs[number] == wanted:

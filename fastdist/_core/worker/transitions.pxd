@@ -58,8 +58,8 @@ cdef class WorkerModel:
     cdef TaskRecord* ready_to_executing(self) noexcept nogil
     cdef void executing_to_memory(self, TaskRecord* record, uint64_t nbytes, uint32_t type_number, float seconds,
                                   const uint8_t* payload, size_t length, double now) noexcept nogil
-    cdef void executing_to_erred(self, TaskRecord* record, float seconds, const uint8_t* payload, size_t length,
-                                 double now) noexcept nogil
+    cdef void executing_to_erred(self, TaskRecord* record, uint64_t verdict, float seconds, const uint8_t* payload,
+                                 size_t length, double now) noexcept nogil
     cdef void executing_to_ready(self, TaskRecord* record) noexcept nogil
     cdef void executing_to_released(self, TaskRecord* record) noexcept nogil
     cdef void waiting_to_released(self, TaskRecord* record) noexcept nogil

@@ -269,12 +269,12 @@ cdef class WorkerModel:
         self.report(record.task_id, record.attempt, DONE_FINISHED, nbytes, seconds, type_number, payload, length, now)
         self.inputs_landed(record)
 
-    cdef void executing_to_erred(self, TaskRecord* record, float seconds, const uint8_t* payload, size_t length,
-                                 double now) noexcept nogil:
+    cdef void executing_to_erred(self, TaskRecord* record, uint64_t verdict, float seconds, const uint8_t* payload,
+                                 size_t length, double now) noexcept nogil:
         self.story.begin_batch(now)
         self.end_execution(record)
         self.move(record, ERRED)
-        self.report(record.task_id, record.attempt, DONE_ERRED, 0, seconds, 0, payload, length, now)
+        self.report(record.task_id, record.attempt, DONE_ERRED, verdict, seconds, 0, payload, length, now)
         if record.waiters == NULL:
             self.erred_to_released(record)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from fastdist.scheduler.extensions.admin import Admin
 from fastdist.scheduler.extensions.control import Control
+from fastdist.scheduler.extensions.attempts import Attempts
 from fastdist.scheduler.extensions.coordination import COORDINATION
 from fastdist.scheduler.extensions.data import Data
 from fastdist.scheduler.extensions.datasets import Datasets
@@ -42,6 +43,7 @@ BUILT_IN: tuple[type[Extension], ...] = (
     Data,
     Retiring,
     MemoryManager,
+    Attempts,
     *COORDINATION,
 )
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("fastdist.scheduler")
 
 RECORD = struct.Struct("<QII")
-#: A sign of life comes so often within the time after which a worker counts as frozen, and is looked for twice as often.
+#: So many signs of life fit into the time after which a worker counts as frozen; looks are twice as frequent.
 BEATS = 4
 #: So many unread signs of life are taken at once.
 READ_BYTES = 256 * BEAT_BYTES

@@ -9,7 +9,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from fastdist._core.client.batch import INLINE, WANTED, TaskBatch
+from fastdist._core.client.batch import TaskBatch
 from fastdist._core.client.futures import FutureTable
 from fastdist._core.codec.frames import ColumnReader
 from fastdist._core.keys.canonical import encode_key
@@ -190,31 +190,6 @@ def test_a_reference_has_no_work(harness: Harness) -> None:
     batch.finish()
     (row,) = read_tasks(harness.frames[0]).rows
     assert (row.key, row.function, row.id) == (b"elsewhere", None, future.id)
-
-
-def test_rows_that_nobody_wants_get_no_slot(harness: Harness) -> None:
-    batch = harness.batch()
-    number = batch.add_function(HASH, b"")
-    inner = batch.add_row(b"inner", number, (1,), None, Placeholder, [], flags=0, expected=2)
-    outer = batch.add_row(
-        b"outer", number, (Placeholder(0),), None, Placeholder, [inner], flags=WANTED | INLINE
-    )
-    future = batch.future(outer)
-    batch.finish()
-    rows = read_tasks(harness.frames[0]).rows
-    assert [(row.id, row.flags, row.inputs) for row in rows] == [(inner, 0, []), (outer, 3, [inner])]
-    assert rows[1].call(["in"]) == (("in",), {})
-    assert len(harness.table) == 1
-    with pytest.raises(KeyError):
-        batch.future(inner)
-    del future
-    harness.table.release_frame()
-    assert len(harness.table) == 0
-
-
-class Placeholder:
-    def __init__(self, index: int) -> None:
-        self.index = index
 
 
 def test_an_aborted_batch_leaves_nothing(harness: Harness) -> None:

@@ -169,6 +169,7 @@ class RunRow:
     inline: bool
     ahead: bool
     option: int
+    failures: int = 0
 
 
 @dataclass(frozen=True)
@@ -244,6 +245,7 @@ def read_run(worker: int, body: bytes) -> Run:
             bool(flags[i] & 1),
             bool(flags[i] & 2),
             options[i],
+            flags[i] >> 2,
         )
         for i, values in enumerate(fixed)
     )

@@ -69,7 +69,7 @@ def test_a_bad_done_frame_is_refused_and_changes_nothing() -> None:
     cluster = busy_cluster()
     good = cluster.run_row(next(iter(cluster.workers[0].assigned)))
     rows = [DoneRow(good.id, good.attempt), DoneRow(good.id, good.attempt)]
-    for bad in ({"status": 9}, {"type": 77}):
+    for bad in ({"status": 99}, {"type": 77}):
         for name, value in bad.items():
             setattr(rows[1], name, value)
         with cluster.unchanged(), pytest.raises(FrameError):

@@ -331,6 +331,18 @@ def test_a_resource_that_this_worker_lacks_holds_the_task_until_it_comes(driver:
     assert driver.pop() == 1
 
 
+def test_an_option_number_that_is_given_again_means_what_came_last() -> None:
+    driver = Driver(resources={"GPU": 1.0, "DISK": 1.0})
+    driver.run(Row(1, option=5), options={5: b'{"GPU": 1}'})
+    assert driver.pop() == 1
+    driver.run(Row(2, option=5), Row(3, option=5), options={5: b'{"DISK": 1}'})
+    assert [driver.pop(), driver.pop()] == [2, None]
+    driver.finish(1)
+    assert inspect.resources(driver.core) == {"GPU": (1.0, 1.0), "DISK": (1.0, 0.0)}
+    driver.finish(2)
+    assert driver.pop() == 3
+
+
 def test_a_withdrawn_task_never_takes_resources() -> None:
     driver = Driver(resources={"GPU": 1.0})
     driver.run(Row(1, option=5), Row(2, option=5), options={5: b'{"GPU": 1}'})

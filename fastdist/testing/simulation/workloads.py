@@ -1,0 +1,189 @@
+"""Graphs of tasks that compute something that can be checked, and what may become of each of them.
+
+A task's value is a number made of its key and the values of its inputs, so that a wrong, stale or foreign input shows
+in every result behind it. May import: `_core/keys`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from zlib import crc32
+
+from fastdist._core.keys.canonical import encode_key
+
+#: More failures than any retry can outlast.
+ALWAYS = 1 << 30
+MASK = (1 << 61) - 1
+
+
+@dataclass
+class Spec:
+    """One task.
+
+    Attributes
+    ----------
+    key : str
+    inputs : tuple of str
+        Keys of tasks that come before it in its graph.
+    seconds : float
+        How long it executes.
+    nbytes : int
+        Size of its result.
+    failures : int
+        How many of its executions raise, the first ones.
+    reschedules : int
+        How many ask to be placed again, after those.
+    retries : int
+        What the scheduler may try again.
+    waits : bool
+        Whether it gives its thread back in between.
+    options : dict
+        Priority, workers and resources, as a submission names them.
+    wanted : bool
+        Whether the client keeps a future.
+    """
+
+    key: str
+    inputs: tuple[str, ...] = ()
+    seconds: float = 1e-3
+    nbytes: int = 28
+    failures: int = 0
+    reschedules: int = 0
+    retries: int = 0
+    waits: bool = False
+    options: dict[str, object] = field(default_factory=dict)
+    wanted: bool = True
+
+    def __post_init__(self) -> None:
+        self.canonical = encode_key(self.key)
+        self.salt = crc32(self.canonical)
+
+    def value(self, inputs: Sequence[int]) -> int:
+        """What it returns."""
+        total = self.salt
+        for value in inputs:
+            total = (total * 1_000_003 + value) & MASK
+        return total
+
+    @property
+    def failure(self) -> bytes:
+        """What it raises."""
+        return b"raised by " + self.key.encode()
+
+
+class Program:
+    """All tasks of a simulation, by key, and what is right for each."""
+
+    def __init__(self) -> None:
+        self.specs: dict[str, Spec] = {}
+        self.by_canonical: dict[bytes, Spec] = {}
+        self._values: dict[str, int] = {}
+        self._roots: dict[str, frozenset[str]] = {}
+
+    def add(self, spec: Spec) -> Spec:
+        """A new task; its inputs are known already."""
+        self.specs[spec.key] = self.by_canonical[spec.canonical] = spec
+        self._values[spec.key] = spec.value([self._values[key] for key in spec.inputs])
+        roots = frozenset().union(*(self._roots[key] for key in spec.inputs))
+        if spec.failures > spec.retries:
+            roots |= {spec.key}
+        self._roots[spec.key] = roots
+        return spec
+
+    def expected(self, key: str) -> int:
+        """The value that a task has, if it has one."""
+        return self._values[key]
+
+    def may_raise(self, key: str) -> frozenset[str]:
+        """The tasks whose own failure may be the outcome of this one."""
+        return self._roots[key]
+
+    def must_fail(self, key: str) -> bool:
+        """Whether there cannot be a value."""
+        return any(self.specs[root].failures >= ALWAYS for root in self._roots[key])
+
+    def ancestors(self, key: str) -> set[str]:
+        """The task and everything that it needs."""
+        seen: set[str] = set()
+        stack = [key]
+        while stack:
+            one = stack.pop()
+            if one not in seen:
+                seen.add(one)
+                stack += self.specs[one].inputs
+        return seen
+
+
+Maker = Callable[[random.Random, str, int], list[Spec]]
+
+
+def independent(dice: random.Random, name: str, size: int) -> list[Spec]:
+    """Tasks without inputs."""
+    return [Spec(f"{name}-{number}") for number in range(size)]
+
+
+def chain(dice: random.Random, name: str, size: int) -> list[Spec]:
+    """Each task needs the one before; sometimes only the last one is wanted."""
+    only_last = dice.random() < 0.5
+    return [
+        Spec(
+            f"{name}-{number}",
+            (f"{name}-{number - 1}",) if number else (),
+            wanted=not only_last or number == size - 1,
+        )
+        for number in range(size)
+    ]
+
+
+def tree(dice: random.Random, name: str, size: int) -> list[Spec]:
+    """A reduction by two to four at a time."""
+    fan_in = dice.randint(2, 4)
+    made = [Spec(f"{name}-0-{number}", wanted=False) for number in range(max(1, size * (fan_in - 1) // fan_in))]
+    row, level = made, 0
+    while len(row) > 1:
+        level += 1
+        row = [
+            Spec(f"{name}-{level}-{place}", tuple(spec.key for spec in row[start : start + fan_in]), wanted=False)
+            for place, start in enumerate(range(0, len(row), fan_in))
+        ]
+        made = made + row
+    made[-1].wanted = True
+    return made
+
+
+def stencil(dice: random.Random, name: str, size: int) -> list[Spec]:
+    """Each task needs its neighbours of the step before."""
+    width = max(3, min(32, int(size**0.5)))
+    steps = max(1, size // width)
+    return [
+        Spec(
+            f"{name}-{step}-{place}",
+            tuple(f"{name}-{step - 1}-{(place + shift) % width}" for shift in (-1, 0, 1)) if step else (),
+            wanted=step == steps - 1,
+        )
+        for step in range(steps)
+        for place in range(width)
+    ]
+
+
+def random_graph(dice: random.Random, name: str, size: int) -> list[Spec]:
+    """Each task needs some of those before it, mostly recent ones."""
+    made: list[Spec] = []
+    for number in range(size):
+        count = min(number, dice.choice((0, 0, 1, 1, 2, 2, 3, 5)))
+        reach = number if dice.random() < 0.1 else min(number, 12)
+        inputs = sorted({number - 1 - dice.randrange(reach) for _ in range(count)}) if reach else []
+        made.append(Spec(f"{name}-{number}", tuple(f"{name}-{one}" for one in inputs), wanted=dice.random() < 0.5))
+    made[-1].wanted = True
+    return made
+
+
+MAKERS: dict[str, Maker] = {
+    "independent": independent,
+    "chain": chain,
+    "tree": tree,
+    "stencil": stencil,
+    "random": random_graph,
+}
