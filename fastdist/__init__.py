@@ -40,6 +40,8 @@ if TYPE_CHECKING:
         FuturesCancelledError,
         KilledWorker,
         Reschedule,
+        TaskInterrupted,
+        TaskTimeout,
     )
     from fastdist.nanny import Nanny
     from fastdist.plugins import NannyPlugin, SchedulerPlugin, WorkerPlugin
@@ -79,6 +81,8 @@ _HOMES = {
     "PipInstall": "fastdist.builtin_plugins",
     "Queue": "fastdist.client.coordination",
     "Reschedule": "fastdist.errors",
+    "TaskInterrupted": "fastdist.errors",
+    "TaskTimeout": "fastdist.errors",
     "Retry": "fastdist.retries",
     "SSHCluster": "fastdist.deploy.ssh",
     "Scheduler": "fastdist.scheduler.scheduler",
@@ -142,6 +146,8 @@ __all__ = [
     "PipInstall",
     "Queue",
     "Reschedule",
+    "TaskInterrupted",
+    "TaskTimeout",
     "Retry",
     "SSHCluster",
     "Scheduler",

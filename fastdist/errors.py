@@ -6,6 +6,8 @@ May import: nothing of fastdist.
 from __future__ import annotations
 
 import concurrent.futures
+import time
+from enum import Enum
 
 
 class FastdistError(Exception):
@@ -114,6 +116,40 @@ class Reschedule(Exception):
     """
 
 
+class TaskInterrupted(BaseException):
+    """Raised inside of a task that is to stop: it was cancelled with `stop=`, or its `timeout=` is over.
+
+    Like KeyboardInterrupt it is no Exception, so that `except Exception` does not keep a task going. A task may catch
+    it to clean up; whatever it does or returns then, its result is not used.
+    """
+
+
+class TaskTimeout(FastdistError, TimeoutError):
+    """A task executed for longer than the `timeout=` that it was submitted with.
+
+    Attributes
+    ----------
+    key
+        The key of the task.
+    timeout : float
+        Seconds that it was allowed.
+    stack : str
+        Where it was at that moment, as a traceback shows it.
+    """
+
+    def __init__(self, key: object, timeout: float, stack: str = "") -> None:
+        super().__init__()
+        # Not by the constructor: it would take them for the number and the text of a system error.
+        self.args = (key, timeout, stack)
+        self.key = key
+        self.timeout = timeout
+        self.stack = stack
+
+    def __str__(self) -> str:
+        where = f"; it was here:\n{self.stack}" if self.stack else ""
+        return f"the task {self.key!r} executed for longer than its timeout of {self.timeout:g} s{where}"
+
+
 class TooManyThreadsError(FastdistError, RuntimeError):
     """A task was about to wait for another one, and its worker may start no thread for that other one.
 
@@ -138,6 +174,29 @@ class ClosedClientError(FastdistError):
     """The client is closed, or lost its scheduler for good; the text says which and what was tried."""
 
 
+class Reason(str, Enum):
+    """Why a task ended without a result or an exception of its own; there are no others."""
+
+    #: A client cancelled it.
+    CANCELLED = "cancelled"
+    #: Its client was closed.
+    CLIENT_CLOSED = "client-closed"
+    #: The client has lost its scheduler for good, or the scheduler the task, while the connection was broken.
+    CONNECTION_LOST = "scheduler-connection-lost"
+    #: All futures of it were released before.
+    RELEASED = "released"
+    #: The scheduler knows no such task.
+    UNKNOWN_KEY = "unknown-key"
+    #: It is data that nobody can compute again, and its last holder is gone.
+    LOST_DATA = "lost-data"
+    #: Too many workers died while they were executing it.
+    KILLED_WORKER = "killed-worker"
+    #: The whole cluster was restarted.
+    SCHEDULER_RESTART = "scheduler-restart"
+    #: Another task has the same key.
+    CONFLICTING_KEY = "conflicting-key"
+
+
 class FutureCancelledError(concurrent.futures.CancelledError):
     """The result of a cancelled task was asked for.
 
@@ -146,16 +205,38 @@ class FutureCancelledError(concurrent.futures.CancelledError):
     key
         The key of the task.
     reason : str
-        Why it was cancelled.
+        What whoever cancelled it gave as the reason, else what `kind` says.
     msg : str or None
         A sentence with the details, if there is more to say.
+    kind : Reason
+        Why it was cancelled.
+    when : float or None
+        When that was, in seconds since the epoch.
+    by : str or None
+        Who did it: the id of a client, or `scheduler`.
     """
 
-    def __init__(self, key: object, reason: str = "unknown", msg: str | None = None) -> None:
-        super().__init__(key, reason, msg)
+    def __init__(
+        self,
+        key: object,
+        reason: str = "unknown",
+        msg: str | None = None,
+        kind: Reason = Reason.CANCELLED,
+        when: float | None = None,
+        by: str | None = None,
+    ) -> None:
+        super().__init__(key, reason, msg, kind, when, by)
         self.key = key
         self.reason = reason
         self.msg = msg
+        self.kind = kind
+        self.when = when
+        self.by = by
+
+    @property
+    def sentence(self) -> str:
+        """What happened, when, by whom and why."""
+        return end_sentence(f"{self.key!r} was cancelled", self.kind, self.reason, self.msg, self.when, self.by)
 
     def __str__(self) -> str:
         text = f"{self.key} cancelled for reason: {self.reason}."
@@ -218,6 +299,18 @@ class WorkerStartTimeoutError(FastdistError, TimeoutError):
         )
 
 
+def end_sentence(
+    what: str, kind: Reason, reason: str | None, message: str | None, when: float | None, by: str | None
+) -> str:
+    """One sentence about the end of a task."""
+    if by:
+        what += f" by {by}"
+    if when is not None:
+        what += f" at {time.strftime('%H:%M:%S', time.localtime(when))}"
+    why = kind.value if reason in (None, "unknown") else reason
+    return f"{what}: {why} ({message})" if message else f"{what}: {why}"
+
+
 class TaskLostError(FastdistError):
     """A task ended without a result and without an exception of its own; the text says what happened and what to do.
 
@@ -226,14 +319,38 @@ class TaskLostError(FastdistError):
     key
         The key of the task.
     reason : str
-        One of a fixed set of words, such as `lost-data` or `unknown-key`.
+        The value of `kind`.
+    message : str
+        What happened and what to do.
+    kind : Reason
+        Why it is lost.
+    when : float or None
+        When that was noticed, in seconds since the epoch.
+    by : str or None
+        Who says so.
     """
 
-    def __init__(self, key: object, reason: str, message: str = "") -> None:
-        super().__init__(key, reason, message)
+    def __init__(
+        self,
+        key: object,
+        reason: str,
+        message: str = "",
+        kind: Reason = Reason.LOST_DATA,
+        when: float | None = None,
+        by: str | None = None,
+    ) -> None:
+        super().__init__(key, reason, message, kind, when, by)
         self.key = key
         self.reason = reason
         self.message = message
+        self.kind = kind
+        self.when = when
+        self.by = by
+
+    @property
+    def sentence(self) -> str:
+        """What happened, when, who says so and why."""
+        return end_sentence(f"{self.key!r} was lost", self.kind, self.reason, self.message, self.when, self.by)
 
     def __str__(self) -> str:
         return self.message or f"{self.key!r} is lost: {self.reason}"
@@ -298,6 +415,82 @@ class RPCClosed(FastdistError, OSError):
     """An operation was called after its connection was closed."""
 
 
+class WorkerDeath:
+    """How one worker ended while it was executing a task.
+
+    Attributes
+    ----------
+    worker : str
+        Its address.
+    how : str
+        In one clause: "its process ended with exit code 3", "killed by the nanny: it used ...".
+    attempt : int or None
+        The number of the assignment of the task.
+    when : float or None
+        Seconds since the epoch.
+    exit_code, signal : int or None
+        How its process ended, with one or the other.
+    out_of_memory : str or None
+        What was out of memory, if the system killed the process for that.
+    peak_memory, memory_limit : int or None
+        Bytes that it took at most, and that it might take.
+    stderr : list of str
+        The last lines of its error output, 100 at most.
+    stack : list of str
+        Of a crash: what the interpreter says of it and the stack of the thread, innermost call first.
+    executing : list of str
+        The keys of all tasks that it was executing.
+
+    What nobody told is None or empty: only a nanny sees how its worker ends.
+    """
+
+    #: Last lines of the error output that are part of the text.
+    SHOWN_LINES = 5
+
+    def __init__(
+        self,
+        worker: str,
+        how: str,
+        attempt: int | None = None,
+        when: float | None = None,
+        exit_code: int | None = None,
+        signal: int | None = None,
+        out_of_memory: str | None = None,
+        peak_memory: int | None = None,
+        memory_limit: int | None = None,
+        stderr: list[str] | None = None,
+        stack: list[str] | None = None,
+        executing: list[str] | None = None,
+    ) -> None:
+        self.worker = worker
+        self.how = how
+        self.attempt = attempt
+        self.when = when
+        self.exit_code = exit_code
+        self.signal = signal
+        self.out_of_memory = out_of_memory
+        self.peak_memory = peak_memory
+        self.memory_limit = memory_limit
+        self.stderr = list(stderr or ())
+        self.stack = list(stack or ())
+        self.executing = list(executing or ())
+
+    def __str__(self) -> str:
+        text = f"{self.worker}: {self.how}"
+        if self.peak_memory is not None:
+            text += f"; it took {self.peak_memory >> 20} MiB of memory at most"
+        if self.memory_limit:
+            text += f", the limit is {self.memory_limit >> 20} MiB"
+        others = len(self.executing) - 1
+        if others > 0:
+            text += f"; {others} other task{'s' if others > 1 else ''} executed there"
+        shown = self.stack or self.stderr[-self.SHOWN_LINES :]
+        return "\n    ".join([text, *shown])
+
+    def __repr__(self) -> str:
+        return f"<WorkerDeath {self.worker}: {self.how}>"
+
+
 class KilledWorker(FastdistError):
     """A task was executing on too many workers that died.
 
@@ -309,17 +502,28 @@ class KilledWorker(FastdistError):
         The last worker that died with it.
     allowed_failures : int
         How many deaths were allowed.
+    deaths : list of WorkerDeath
+        What is known of each death, oldest first.
     """
 
-    def __init__(self, task: object, last_worker: object, allowed_failures: int | None, message: str = "") -> None:
-        super().__init__(task, last_worker, allowed_failures, message)
+    def __init__(
+        self,
+        task: object,
+        last_worker: object,
+        allowed_failures: int | None,
+        message: str = "",
+        deaths: list[WorkerDeath] | None = None,
+    ) -> None:
+        super().__init__(task, last_worker, allowed_failures, message, deaths)
         self.task = task
         self.last_worker = last_worker
         self.allowed_failures = allowed_failures
         self.message = message
+        self.deaths = list(deaths or ())
 
     def __str__(self) -> str:
-        return self.message or (
+        text = self.message or (
             f"the task {self.task!r} was executing on {self.allowed_failures} workers that died, the last one at "
             f"{self.last_worker}; look at its memory and at the logs of the workers"
         )
+        return "\n".join([text, *(f"  {number}. {death}" for number, death in enumerate(self.deaths, 1))])

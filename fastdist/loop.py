@@ -41,6 +41,8 @@ class QuickLoop(asyncio.SelectorEventLoop):
         self.selector = QuickSelector()
         self._asked: list[Callable[[], object]] = []
         self._touched = False
+        #: By thread: what it does before it waits for the loop, if it reads a connection in the loop's place.
+        self.lent: dict[int, Callable[[], None]] = {}
         super().__init__(self.selector)
         self.selector.before_sleep = self._before_sleep
 
@@ -242,6 +244,10 @@ class LoopThread:
             )
         if not self.is_alive():
             raise RuntimeError(self._why_unusable())
+        if isinstance(self.loop, QuickLoop):
+            lay_down = self.loop.lent.get(threading.get_ident())
+            if lay_down is not None:
+                lay_down()
 
     def call_soon(self, function: Callable[..., Any], *args: Any) -> bool:
         """Have the loop call `function(*args)` soon; False if there is no loop any more."""

@@ -261,8 +261,10 @@ def _make_server(
         return Nanny(
             address, token=token, insecure=options.insecure, worker_class=options.worker_class, **worker
         )
+    from fastdist.worker.output import capture_output
     from fastdist.worker.process import load_class
 
+    capture_output()
     return load_class(options.worker_class)(address, token=token, insecure=options.insecure, **worker)
 
 

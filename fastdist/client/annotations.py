@@ -15,7 +15,7 @@ from fastdist.client.options import pack_options
 
 #: Annotations by other names that older programs use.
 ALIASES = {"restrictions": "workers", "loose_restrictions": "allow_other_workers"}
-OPTIONS = ("workers", "allow_other_workers", "resources", "retries", "priority")
+OPTIONS = ("workers", "allow_other_workers", "resources", "retries", "priority", "timeout")
 
 Annotations = Mapping[str, Mapping[Any, Any]]
 

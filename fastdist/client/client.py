@@ -22,9 +22,12 @@ from fastdist.client.information_calls import InformationCalls
 from fastdist.client.lifecycle import no_default
 from fastdist.client.metadata_calls import MetadataCalls
 from fastdist.client.options import parse_seconds
+from fastdist.client.output_calls import OutputCalls
 from fastdist.client.plugin_calls import PluginCalls
 from fastdist.client.retry_calls import RetryCalls
 from fastdist.client.scheduler_calls import SchedulerCalls
+from fastdist.client.stopping import check_way, take_timeout, tell_unkillable
+from fastdist.client.why_calls import WhyCalls
 from fastdist.context import current_worker
 from fastdist.retries import Retry
 from fastdist.status import Status
@@ -42,9 +45,11 @@ class Client(
     DatasetCalls,
     InformationCalls,
     MetadataCalls,
+    OutputCalls,
     PluginCalls,
     RetryCalls,
     SchedulerCalls,
+    WhyCalls,
 ):
     """Submit work to a cluster and collect the results.
 
@@ -75,6 +80,9 @@ class Client(
         Where the shared secret of the cluster is; by default it is looked for (see the README).
     insecure : bool
         Connect without a secret to a scheduler that runs without one.
+    forward_output : bool
+        Whether to print here what tasks print and log in worker processes, with their warnings, as lines of the form
+        `[worker | key] line`.
     **kwargs
         Of LocalCluster.
 
@@ -160,6 +168,9 @@ class Client(
             handle of it then, see `Actor`.
         pure : bool
             Whether the same call gives the same result, so that it need not run twice.
+        timeout : number or str, optional
+            How long the task may execute, unless the function has an argument of that name and gets it. Then it is
+            interrupted, and fails with `TaskTimeout`, which says where it was.
 
         Raises
         ------
@@ -179,6 +190,7 @@ class Client(
             raise TypeError("First input to submit must be a callable function")
         if actor or actors:
             func, key, pure = make_actor(func, key)
+        timeout = take_timeout(func, kwargs) if "timeout" in kwargs else None
         self._check_usable()
         return self._submitter.submit(
             func,
@@ -193,6 +205,7 @@ class Client(
                 retries=retries,
                 priority=priority,
                 actor=actor or actors,
+                timeout=timeout,
             ),
             fifo_timeout=parse_seconds(fifo_timeout, "fifo_timeout") or 0.0,
         )
@@ -271,6 +284,7 @@ class Client(
             raise TypeError("First input to map must be a callable function")
         if actor or actors:
             func, key, pure = make_actor(func, key, one=False)
+        timeout = take_timeout(func, kwargs) if "timeout" in kwargs else None
         self._check_usable()
         return self._submitter.map(
             func,
@@ -285,6 +299,7 @@ class Client(
                 retries=retries,
                 priority=priority,
                 actor=actor or actors,
+                timeout=timeout,
             ),
             fifo_timeout=parse_seconds(fifo_timeout, "fifo_timeout") or 0.0,
             batch_size=batch_size,
@@ -297,6 +312,7 @@ class Client(
         force: bool = False,
         reason: str | None = None,
         msg: str | None = None,
+        stop: str | None = None,
     ) -> Any:
         """Cancel tasks, and all that depend on them.
 
@@ -308,10 +324,27 @@ class Client(
             Whether to cancel also what other clients want.
         reason, msg : str, optional
             For those who ask for the results.
-        """
-        return self.sync(self._cancel, futures, force, reason or "unknown", msg, asynchronous=asynchronous)
+        stop : str, optional
+            What becomes of tasks that execute already. By default they go on and their results are dropped.
+            "interrupt" raises `TaskInterrupted` in their threads at the next bytecode, and cancels coroutines;
+            "kill" ends the process of a worker whose task did not end within `scheduler.kill-grace` after that,
+            and what else was executing there starts over elsewhere. Tasks that another client wants go on.
 
-    async def _cancel(self, futures: Any, force: bool, reason: str, msg: str | None) -> None:
+        Raises
+        ------
+        ValueError
+            If `stop` is something else.
+
+        Examples
+        --------
+        >>> client.cancel(future, stop="interrupt")  # doctest: +SKIP
+        """
+        check_way(stop)
+        return self.sync(self._cancel, futures, force, reason or "unknown", msg, stop, asynchronous=asynchronous)
+
+    async def _cancel(
+        self, futures: Any, force: bool, reason: str, msg: str | None, stop: str | None = None
+    ) -> None:
         self._check_usable()
         mine = self._mine(find_futures(futures))
         for future in mine:
@@ -319,7 +352,12 @@ class Client(
         done = self._table.cancel(mine)
         self._notifier.dispatch(done)
         keys = [future.key_bytes for future in mine]
-        await self._connection.call("cancel", keys=keys, force=force, reason=reason, message=msg)
+        if stop is not None:
+            # What this client wants no more, and the scheduler has not heard of, must not look wanted.
+            self._submitter.make_keys_free()
+        how = {} if stop is None else {"stop": stop}
+        reply = await self._connection.call("cancel", keys=keys, force=force, reason=reason, message=msg, **how)
+        tell_unkillable(reply.get("unkillable") or [])
 
     def retry(self, futures: Any, asynchronous: bool | None = None) -> Any:
         """Run failed tasks again.

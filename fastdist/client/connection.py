@@ -88,7 +88,6 @@ class SchedulerConnection:
         #: What the scheduler may ask or tell; parts of the client add theirs before it connects.
         self.handlers: dict[str, Handler] = {
             "close": self._on_close_request,
-            "no-worker-fits": on_no_worker_fits,
             "applied": self._on_applied,
         }
         self._client_id = client_id
@@ -527,25 +526,6 @@ class SchedulerConnection:
             except CommClosedError:
                 return
             await peer.close(timeout)
-
-
-def on_no_worker_fits(peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
-    """Warn that tasks wait for a worker that is not there; one may come, so they are left pending."""
-    wishes = []
-    if fields.get("workers"):
-        wishes.append(f"workers={fields['workers']!r}")
-    if fields.get("resources"):
-        wishes.append(f"resources={fields['resources']!r}")
-    offers = [
-        f"{address} (name {name!r}, resources {resources or 'none'})"
-        for address, name, resources in fields.get("offers") or ()
-    ]
-    more = int(fields.get("n_workers") or 0) - len(offers)
-    logger.warning(
-        "no worker fits %s: these tasks wait until one comes. The workers are: %s",
-        " and ".join(wishes),
-        ", ".join(offers) + (f" and {more} more" if more > 0 else "") or "none",
-    )
 
 
 def versions() -> dict[str, str]:

@@ -134,9 +134,24 @@ cdef class Future(FutureSlot):
         """Wait for the task and return the traceback of its error, or None. Parameters and errors as of `result`."""
         return self._client()._traceback_of(self, timeout)
 
+    def logs(self):
+        """What the task printed and logged in a worker process so far, oldest first; also if the worker has died.
+
+        Returns
+        -------
+        list of OutputLine
+            With `time`, `worker`, `stream` and `text`; the text of one is its line. Awaited where the calls of the
+            client are.
+        """
+        return self._client()._logs_of(self)
+
     def add_done_callback(self, fn) -> None:
         """Have `fn(future)` called when the task is done, on a thread for such callbacks."""
         self._client()._add_done_callback(self, fn)
+
+    def why(self):
+        """Why the task is not finished, in one sentence; see `Client.why`."""
+        return self._client()._why_of(self)
 
     def cancel(self, reason=None, msg=None, **kwargs):
         """Cancel the task; see `Client.cancel`."""

@@ -37,7 +37,7 @@ from fastdist.client.starting import (
 )
 from fastdist.comm.handshake import Role
 from fastdist.context import blocking, current_task
-from fastdist.errors import ClosedClientError
+from fastdist.errors import ClosedClientError, Reason
 from fastdist.loop import BorrowedLoop, LoopThread, check_running_loop, loop_thread_for
 from fastdist.preloading import PreloadManager
 from fastdist.rpc.pool import ConnectionPool
@@ -82,6 +82,7 @@ class Lifecycle:
         connection_limit: int = 512,
         token_file: str | None = None,
         insecure: bool = False,
+        forward_output: bool = False,
         **kwargs: Any,
     ):
         self.status = "newly-created"
@@ -107,6 +108,9 @@ class Lifecycle:
         self._scheduler_file = scheduler_file
         self._token_file = token_file
         self._insecure = insecure
+        if not isinstance(forward_output, bool):
+            raise TypeError(f"forward_output= must be True or False, not {forward_output!r}")
+        self._forward_output = forward_output
         self._cluster_kwargs = kwargs
         self._set_as_default = set_as_default
         self._asynchronous = asynchronous
@@ -258,8 +262,7 @@ class Lifecycle:
         self._forget()
         if self._errands:
             await asyncio.wait(self._errands, timeout=timeout)
-        if self._outcomes.default_reason == "unknown":
-            self._outcomes.default_reason = "client-closed"
+        self._outcomes.set_end(Reason.CLIENT_CLOSED)
         self._notifier.dispatch(self._table.cancel_all())
         try:
             await self._connection.close(timeout or 0)
@@ -300,8 +303,7 @@ class Lifecycle:
         if self.status != "running":
             return
         logger.info("the scheduler at %s is gone: %s", self._connection.address, reason)
-        self._outcomes.default_reason = "scheduler-connection-lost"
-        self._outcomes.default_message = None if reason is None else str(reason)
+        self._outcomes.set_end(Reason.CONNECTION_LOST, None if reason is None else str(reason))
         # What is left is local: nobody waits for the goodbye of a scheduler that is gone.
         self._closing = self._loop.create_task(self._close(0))
 
@@ -309,8 +311,9 @@ class Lifecycle:
         for future in futures:
             self._outcomes.set_reason(
                 future,
-                "scheduler-connection-lost",
+                Reason.CONNECTION_LOST.value,
                 "the scheduler does not know the task any more: it was cancelled while the connection was broken",
+                Reason.CONNECTION_LOST,
             )
         self._notifier.dispatch(self._table.cancel(futures))
 
@@ -437,7 +440,8 @@ class Lifecycle:
     def _check_usable(self) -> None:
         self._check_fork()
         if self.status in ("closing", "closed"):
-            why = self._outcomes.default_message or self._outcomes.default_reason
+            end = self._outcomes.end
+            why = "unknown" if end is None else end.message or end.reason
             raise ClosedClientError(f"{self!r} is closed ({why}): make another Client")
 
 

@@ -74,6 +74,7 @@ def pack_options(
     retries: int | Retry | None = None,
     priority: float = 0,
     actor: bool = False,
+    timeout: Any = None,
 ) -> bytes | None:
     """The options of a task as a msgpack map, or None if all have their defaults.
 
@@ -115,6 +116,11 @@ def pack_options(
         options["priority"] = float(priority)
     if actor:
         options["actor"] = True
+    seconds = parse_seconds(timeout)
+    if seconds is not None:
+        if not 0 < seconds < math.inf:
+            raise ValueError(f"timeout= must be finite and more than 0, but is {timeout!r}")
+        options["timeout"] = seconds
     return msgpack.packb(options) if options else None
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastdist._core.client.futures import FutureTable
 from fastdist._core.codec.frames import TaskStatus
 from fastdist._core.codec.values import decode_value
 from fastdist.client.future import Future
-from fastdist.errors import FutureCancelledError, KilledWorker, TaskLostError
+from fastdist.errors import FutureCancelledError, KilledWorker, Reason, TaskLostError, WorkerDeath
 from fastdist.protocol.failures import load_failure
 
 #: An exception tells of it.
@@ -18,20 +19,13 @@ FAILED = (TaskStatus.STATUS_ERRED, TaskStatus.STATUS_LOST)
 
 
 class Outcomes:
-    """The exceptions of the tasks of a client; each is loaded once, when it is first asked for.
-
-    Attributes
-    ----------
-    default_reason, default_message : str, str or None
-        Why a future is cancelled of which the scheduler said nothing.
-    """
+    """The exceptions of the tasks of a client; each is loaded once, when it is first asked for."""
 
     def __init__(self, table: FutureTable):
         self._table = table
         self._lock = threading.Lock()
-        self._reasons: dict[int, tuple[str, str | None]] = {}
-        self.default_reason = "unknown"
-        self.default_message: str | None = None
+        #: What ended the futures of this client that the scheduler says nothing of.
+        self.end: Cancellation | None = None
 
     def error_of(self, future: Future) -> BaseException | None:
         """The exception of a failed or cancelled future; None of any other."""
@@ -63,18 +57,44 @@ class Outcomes:
                 found = errors.setdefault(future.id, (error, error.__traceback__))
         return found
 
-    def set_reason(self, future: Future, reason: str, message: str | None) -> None:
+    def set_end(self, kind: Reason, message: str | None = None) -> None:
+        """Say why this client has ended, and its futures with it; the first reason stays."""
+        if self.end is None:
+            self.end = Cancellation(kind, kind.value, message, time.time(), self._who)
+
+    def set_reason(
+        self, future: Future, reason: str, message: str | None, kind: Reason = Reason.CANCELLED
+    ) -> None:
         """Remember why a future was cancelled by this client."""
-        self._table.errors[future.id] = (reason, message)
+        self._table.errors[future.id] = Cancellation(kind, reason, message, time.time(), self._who)
+
+    @property
+    def _who(self) -> str | None:
+        return getattr(self._table.client, "id", None)
 
     def cancelled_error(self, future: Future) -> FutureCancelledError:
         """The error for a cancelled future."""
         known = self._table.errors.get(future.id)
-        if known is not None and isinstance(known[0], str):
-            reason, message = known
-        else:
-            reason, message = parse_reason(future.payload) or (self.default_reason, self.default_message)
-        return FutureCancelledError(future.key, reason, message)
+        if not isinstance(known, Cancellation):
+            known = parse_reason(future.payload) or self.end or RELEASED._replace(by=self._who)
+        return FutureCancelledError(
+            future.key, known.reason, known.message, known.kind, known.when, known.by
+        )
+
+
+class Cancellation(NamedTuple):
+    """Why and when a future was cancelled, and by whom."""
+
+    kind: Reason
+    reason: str
+    message: str | None
+    when: float | None
+    by: str | None
+
+
+RELEASED = Cancellation(
+    Reason.RELEASED, Reason.RELEASED.value, "this future was released before; submit the task again", None, None
+)
 
 
 def load_error(payload: bytes | None, key: object) -> BaseException:
@@ -88,8 +108,10 @@ def load_error(payload: bytes | None, key: object) -> BaseException:
         )
     reason, message = fields.get("reason"), str(fields.get("message", ""))
     if reason == "killed-worker":
-        return KilledWorker(key, fields.get("worker"), fields.get("allowed_failures"), message)
-    return TaskLostError(key, str(reason), message)
+        deaths = [WorkerDeath(**death) for death in fields.get("deaths", ())]
+        return KilledWorker(key, fields.get("worker"), fields.get("allowed_failures"), message, deaths)
+    when, by = fields.get("when") or time.time(), fields.get("by") or "scheduler"
+    return TaskLostError(key, str(reason), message, Reason(reason), when, by)
 
 
 def read_reason(payload: bytes | None) -> dict[str, Any] | None:
@@ -100,8 +122,8 @@ def read_reason(payload: bytes | None) -> dict[str, Any] | None:
     return value if isinstance(value, dict) and "reason" in value else None
 
 
-def parse_reason(payload: bytes | None) -> tuple[str, str | None] | None:
-    """Reason and message of a cancelled task, or None if none was sent.
+def parse_reason(payload: bytes | None) -> Cancellation | None:
+    """Why a task was cancelled, or None if nothing was sent.
 
     Raises
     ------
@@ -111,5 +133,7 @@ def parse_reason(payload: bytes | None) -> tuple[str, str | None] | None:
     fields = read_reason(payload)
     if fields is None:
         return None
+    kind = Reason(fields["reason"])
     # What the user said counts more than the name of the event.
-    return str(fields.get("cause") or fields["reason"]), str(fields.get("message", "")) or None
+    reason = str(fields.get("cause") or kind.value)
+    return Cancellation(kind, reason, str(fields.get("message", "")) or None, fields.get("when"), fields.get("by"))

@@ -56,7 +56,9 @@ def block_until_done(
     lock.acquire()
 
     def notify() -> None:
-        lock.release()
+        # Called again if Ctrl-C came in here.
+        if lock.locked():
+            lock.release()
         connection.wake_reader()
 
     waiter = Waiter(table, futures, notify, stop_on_failure)

@@ -350,14 +350,26 @@ async def connect(
     opening = _open_until_there(
         parsed, role, token, insecure, limits or Limits.from_config(), failures if retry else None
     )
+    task = asyncio.ensure_future(opening)
     try:
-        return await asyncio.wait_for(opening, timeout)
-    except (asyncio.TimeoutError, TimeoutError) as error:
-        last = failures[-1] if failures else None
-        detail = f" (last attempt: {last})" if last else ""
-        raise TimeoutError(f"timed out connecting to {address} after {timeout:g} s{detail}") from (
-            last or error
-        )
+        ended, _ = await asyncio.wait([task], timeout=timeout)
+    except asyncio.CancelledError:
+        await _give_up(task)
+        raise
+    if ended:
+        return task.result()
+    await _give_up(task)
+    last = failures[-1] if failures else None
+    detail = f" (last attempt: {last})" if last else ""
+    raise TimeoutError(f"timed out connecting to {address} after {timeout:g} s{detail}") from last
+
+
+async def _give_up(task: asyncio.Task[Comm]) -> None:
+    """Cancel an attempt; a connection that comes about in this very moment is closed, too."""
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled() and task.exception() is None:
+        task.result().abort()
 
 
 def _check_encryption(address: Address) -> None:

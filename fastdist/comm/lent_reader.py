@@ -11,6 +11,8 @@ import threading
 
 #: Whether a system has what this takes.
 AVAILABLE = hasattr(os, "eventfd") and hasattr(select, "poll")
+#: Seconds of one wait at most: the system call takes no more than some days.
+LONGEST_WAIT = 3600.0
 
 
 class LentReader:
@@ -30,8 +32,8 @@ class LentReader:
         self._thread = 0
 
     def wait(self, seconds: float | None) -> bool:
-        """Wait until the socket can be read or `wake` is called; False if neither happened in time."""
-        events = self._poll.poll(None if seconds is None else max(0, int(seconds * 1000) + 1))
+        """Wait until the socket can be read or `wake` is called; False if neither happened in time, or in an hour."""
+        events = self._poll.poll(None if seconds is None else int(min(seconds, LONGEST_WAIT) * 1000) + 1)
         for descriptor, _ in events:
             if descriptor == self.wake_descriptor:
                 os.eventfd_read(descriptor)
@@ -44,6 +46,11 @@ class LentReader:
     def leave(self) -> None:
         """Nobody is to be woken."""
         self._thread = 0
+
+    def retire(self) -> None:
+        """End the wait that was interrupted in this very thread, when it goes on; nobody enters again."""
+        self._thread = 0
+        os.eventfd_write(self.wake_descriptor, 1)
 
     def wake(self) -> None:
         """End the wait of another thread."""

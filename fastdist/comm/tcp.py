@@ -9,6 +9,7 @@ choice and the system call. May import: fastdist.errors, fastdist.comm.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 import time
@@ -96,8 +97,13 @@ class TcpComm(Comm):
         self._open = True
         self._finished = False
         self._reader: FrameReader | None = None
-        # Whoever reads has the turn: the event loop, or a thread that waits for a message.
-        self._turn = threading.Lock()
+        # Whoever reads has the turn: the event loop, or a thread that waits for a message. The lock knows whose it
+        # is, even if Ctrl-C comes right after it was taken.
+        self._turn = threading.RLock()
+        self._has_turn: Callable[[], bool] = self._turn._is_owned  # type: ignore[attr-defined]
+        self._receiving = False
+        # Control messages that another thread read, for the loop.
+        self._controls: deque[tuple[dict[str, Any], list[Any]]] = deque()
         self._lent: LentReader | None = None
         self._can_lend = AVAILABLE and isinstance(loop, QuickLoop) and loop.selector.can_pause
         self._on_close: OnClose | None = None
@@ -289,11 +295,13 @@ class TcpComm(Comm):
         if not self._turn.acquire(False):
             return self._stand_back()
         try:
+            # What another thread read goes before what comes now.
+            self._deliver_controls()
             self._receive()
         finally:
             self._turn.release()
         if self._finished:
-            self._release_lent()
+            self._release_reading()
 
     def _receive(self) -> bool:
         """Take what has come, and hand it over, in the thread that has the turn; False if that was the last."""
@@ -339,10 +347,13 @@ class TcpComm(Comm):
         if threading.get_ident() == self._loop_thread:
             self._on_control(message, buffers)
         else:
-            self._in_loop(self._deliver_control, message, buffers)
+            self._controls.append((message, buffers))
+            self._in_loop(self._deliver_controls)
 
-    def _deliver_control(self, message: dict[str, Any], buffers: list[Any]) -> None:
-        if not self._finished:
+    def _deliver_controls(self) -> None:
+        """(On the loop) Hand over the control messages that another thread read."""
+        while self._controls and not self._finished:
+            message, buffers = self._controls.popleft()
             try:
                 self._on_control(message, buffers)
             except Exception as error:
@@ -351,33 +362,75 @@ class TcpComm(Comm):
     # ---- reading in another thread -------------------------------------------------------------------------
 
     def read_until(self, done: Callable[[], bool], timeout: float | None) -> None:
-        if not self._can_lend or not self._turn.acquire(False):
+        if not self._can_lend or threading.get_ident() == self._loop_thread:
             return
-        deadline = None if timeout is None else time.monotonic() + timeout
+        self._lay_down()
+        refused = False
         try:
-            if self.reader_descriptor() < 0:
-                return
-            lent = self._lent
-            assert lent is not None
-            lent.enter()
-            self._watch(False)
-            while not done() and not self._finished:
-                left = None if deadline is None else deadline - time.monotonic()
-                if not lent.wait(left) or not self._receive_lent():
-                    return
+            refused = not self._turn.acquire(False)
+            if not refused:
+                self._read_lent(done, timeout)
         finally:
-            if self._lent is not None:
-                self._lent.leave()
-            self._turn.release()
-            self._watch(True)
+            # Ctrl-C may have come anywhere, even right after the acquire, and may come in here.
+            if not refused:
+                try:
+                    self._give_back()
+                except BaseException:
+                    self._give_back()
+                    raise
+
+    def _read_lent(self, done: Callable[[], bool], timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if self.reader_descriptor() < 0:
+            return
+        lent, loop = self._lent, self._loop
+        assert lent is not None and isinstance(loop, QuickLoop)
+        lent.enter()
+        loop.lent[threading.get_ident()] = self._lay_down
+        self._watch(False)
+        # A signal handler that waits for something itself lays the turn down.
+        while self._has_turn() and not done() and not self._finished:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return
+            if lent.wait(left) and not self._receive_lent():
+                return
 
     def _receive_lent(self) -> bool:
+        self._receiving = True
         try:
-            return self._receive()
+            return self._has_turn() and self._receive()
         except BaseException:
             # What came may be half applied: as after any broken connection, the owner has to open another.
             self._give_up_interrupted()
             raise
+        finally:
+            self._receiving = False
+
+    def _lay_down(self) -> None:
+        """What this thread reads, the loop reads from now on: a signal handler in it has to wait for something."""
+        if not self._has_turn():
+            return
+        if self._receiving or threading.current_thread() is not threading.main_thread():
+            raise RuntimeError(
+                f"what interrupts a thread that reads from {self.peer_address} cannot wait for another message: "
+                "have the signal handler or finalizer set a flag instead"
+            )
+        with self._lock:
+            lent, self._lent = self._lent, None
+            if lent is not None:
+                # Its wait goes on when the handler has returned, and has to end then; nobody else may use it.
+                lent.retire()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        if self._has_turn():
+            if self._lent is not None:
+                self._lent.leave()
+            self._turn.release()
+        if isinstance(self._loop, QuickLoop):
+            self._loop.lent.pop(threading.get_ident(), None)
+        self._watch(True)
 
     def reader_descriptor(self) -> int:
         if self._lent is None and self._can_lend:
@@ -396,7 +449,7 @@ class TcpComm(Comm):
         loop = self._loop
         with self._lock:
             if self._finished:
-                self._release_lent()
+                self._release_reading()
             elif isinstance(loop, QuickLoop):
                 if reading:
                     loop.selector.resume_reading(self._descriptor)
@@ -406,14 +459,25 @@ class TcpComm(Comm):
     def _stand_back(self) -> None:
         """(On the loop) Another thread reads, and the loop was told in vain not to look (a writer was added)."""
         self._watch(False)
-        if not self._turn.locked():
+        if self._turn.acquire(False):
+            self._turn.release()
             self._watch(True)
 
-    def _release_lent(self) -> None:
-        if self._lent is not None and self._turn.acquire(False):
-            self._lent.close()
-            self._lent = None
-            self._turn.release()
+    def _release_reading(self) -> None:
+        """Give the descriptors back; if a thread still reads, it does that when it ends."""
+        with self._lock:
+            if self._turn.acquire(False):
+                try:
+                    if self._lent is not None:
+                        self._lent.close()
+                        self._lent = None
+                    self._sock.close()
+                finally:
+                    self._turn.release()
+            else:
+                # Not closed under its hands: the number of the descriptor could be another file's at once.
+                with contextlib.suppress(OSError):  # the peer was quicker
+                    self._sock.shutdown(socket.SHUT_RDWR)
 
     # ---- closing -------------------------------------------------------------------------------------------
 
@@ -465,10 +529,9 @@ class TcpComm(Comm):
         if not self._loop.is_closed():
             self._loop.remove_reader(self._descriptor)
             self._loop.remove_writer(self._descriptor)
+        self.wake_reader()
         self._release_socket()
         self._wake()
-        self.wake_reader()
-        self._release_lent()
         if self._reader is not None:
             self._reader.stopped = True
         if self._on_close is not None and not self._loop.is_closed():
@@ -476,7 +539,7 @@ class TcpComm(Comm):
 
     def _release_socket(self) -> None:
         with self._lock:
-            self._open = False
+            self._open, self._finished = False, True
             self._queue.clear()
             self._queued = 0
-            self._sock.close()
+            self._release_reading()

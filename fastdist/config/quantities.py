@@ -5,7 +5,6 @@ May import: the standard library.
 
 from __future__ import annotations
 
-import ast
 import datetime
 import math
 import re
@@ -270,6 +269,8 @@ def literal(value: Any) -> Any:
     """What a text from the environment stands for: a Python literal, true, false, null, or itself."""
     if not isinstance(value, str):
         return value
+    import ast
+
     try:
         return ast.literal_eval(value)
     except (SyntaxError, ValueError, MemoryError, RecursionError):

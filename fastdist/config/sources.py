@@ -8,10 +8,7 @@ Neither dask nor, without a YAML file that says something, PyYAML is imported. M
 
 from __future__ import annotations
 
-import base64
-import json
 import os
-import site
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -95,6 +92,8 @@ def merge(into: dict[str, Found], found: Mapping[str, Any], where: str) -> None:
 
 def dask_files(environment: Mapping[str, str]) -> list[Path]:
     """The files that dask reads, in its order."""
+    import site
+
     places = [environment.get("DASK_ROOT_CONFIG", "/etc/dask")]
     places += [os.path.join(prefix, "etc", "dask") for prefix in (sys.prefix, *site.PREFIXES)]
     places.append(os.path.join(os.path.expanduser("~"), ".config", "dask"))
@@ -160,6 +159,8 @@ def read_file(path: Path) -> Mapping[Any, Any]:
 
 def _parse(content: str, path: Path) -> Any:
     if path.suffix.lower() == ".json":
+        import json
+
         try:
             return json.loads(content)
         except ValueError as error:
@@ -229,6 +230,9 @@ def united(tree: Mapping[Any, Any], changes: Mapping[Any, Any]) -> dict[Any, Any
 
 def serialize(tree: Mapping[Any, Any]) -> str:
     """A configuration as dask hands it down to child processes; what is no plain value is left out."""
+    import base64
+    import json
+
     return base64.urlsafe_b64encode(json.dumps(_plain(tree)).encode()).decode()
 
 
@@ -241,6 +245,8 @@ def _plain(value: Any) -> Any:
 def _is_plain(value: Any) -> bool:
     if isinstance(value, Mapping):
         return True
+    import json
+
     try:
         json.dumps(value)
     except (TypeError, ValueError):
@@ -253,6 +259,9 @@ def inherited(environment: Mapping[str, str]) -> Mapping[Any, Any]:
     content = environment.get(INHERITED)
     if not content:
         return {}
+    import base64
+    import json
+
     try:
         tree = json.loads(base64.urlsafe_b64decode(content.encode()).decode())
     except ValueError as error:

@@ -93,6 +93,7 @@ _SCHEDULER = (
     Setting("scheduler.contact-address", q.optional(q.text), None,
             "The address to tell to others, where it is not the one that is bound."),
     Setting("scheduler.validate", q.flag, False, "Check every invariant after each batch; for tests."),
+    Setting("scheduler.kill-grace", _DURATION, "1s", "How long a task may go on after cancel(stop='kill')."),
     Setting("scheduler.client-grace", _DURATION, "10s", "How long the futures of a lost client are kept."),
     Setting("scheduler.frozen-timeout", q.endless, "4s",
             "After how long without a sign of life a worker counts as frozen; inf: never."),
@@ -114,6 +115,8 @@ _SCHEDULER = (
             "How long what a retiring worker executes may take until it is closed."),
     Setting("scheduler.unknown-task-duration", _DURATION, "500ms",
             "What tasks count for of which none has ended yet."),
+    Setting("scheduler.unrunnable-warning", _DURATION, "5s",
+            "How long no worker can run a task until its clients are warned."),
     Setting("scheduler.worker-saturation", q.positive, 1.1, "Tasks per thread where prefill does not apply."),
 )  # fmt: skip
 
@@ -279,7 +282,6 @@ PLANNED: Mapping[str, Any] = {
 #: Names that ask for nothing, whatever their value, with the reason.
 MOOT: Mapping[str, str] = {
     "version": "it tells the format of dask's own file",
-    "logging": "it is read by those who set up logging",
     "worker.daemon": "tasks may start processes, and workers end with their nanny, in either case",
     "scheduler.allowed-imports": "the scheduler imports nothing on behalf of clients",
 }

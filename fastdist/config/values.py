@@ -7,7 +7,6 @@ others, so there they are named in the log, once. May import: errors, `config.so
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import sys
@@ -47,6 +46,8 @@ _defaults = {setting.name: setting.parse(setting.default) for setting in SETTING
 
 
 def _unknown(name: str, where: str, candidates: list[str]) -> ConfigurationError:
+    import difflib
+
     near = difflib.get_close_matches(name, candidates, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(candidates)}"
     return ConfigurationError(f"unknown setting {name!r}{where}{hint}")
@@ -200,6 +201,8 @@ def report() -> None:
         elif name in PLANNED and raw is not _MISSING:
             _report_planned(name, raw, where)
         elif name not in PLANNED and name not in MOOT:
+            import difflib
+
             known = difflib.get_close_matches(name, [*SETTINGS, *PLANNED], n=1)
             hint = f"; did you mean 'distributed.{known[0]}'?" if known else ""
             _say(f"the setting 'distributed.{name}' ({where or 'in dask.config'}) is unknown and ignored{hint}")

@@ -2,6 +2,5 @@
 
 from fastdist.aliases import names_of
 
-
 # What libraries look for here is at home elsewhere.
 __getattr__ = names_of(__name__)

@@ -26,8 +26,8 @@ from fastdist.attributes import BorrowedAttributes
 from fastdist.comm.token import Token, find_token
 from fastdist.nanny.launch import effective_log_level, launch_worker_process, worker_configuration
 from fastdist.nanny.link import SchedulerLink
-from fastdist.nanny.options import take_options
 from fastdist.nanny.observation import Observation
+from fastdist.nanny.options import take_options
 from fastdist.nanny.plugins import PluginCalls
 from fastdist.nanny.report import ExecutingTask, how_it_ended, read_executing, report_exit
 from fastdist.nanny.restarts import RAPID_DEATH, Restarts
@@ -133,9 +133,7 @@ class Nanny(PluginCalls, BorrowedAttributes):
         self.worker_address: str | None = None
         self.close_reason: str | None = None
         self._thresholds = memory_thresholds or MemoryThresholds.configured()
-        self._monitor_interval = (
-            settings.get("worker.memory.monitor-interval") if monitor_interval is None else monitor_interval
-        )
+        self._monitor_interval = monitor_interval or settings.get("worker.memory.monitor-interval")
         self._worker_class = worker_class
         self._log_level = effective_log_level(silence_logs)
         self._scratch = ScratchFolder("worker", local_directory or settings.get("temporary-directory"))

@@ -119,10 +119,20 @@ def load_function(payload: bytes | bytearray | memoryview) -> Callable[..., Any]
     ------
     TypeError
         If the payload holds something that cannot be called.
+    ModuleNotFoundError
+        If it needs a module that is not installed here; the text says what to do.
     Exception
-        What unpickling raises, such as ImportError for a module that does not exist here.
+        What else unpickling raises.
     """
-    function: Callable[..., Any] = pickle.loads(payload)
+    try:
+        function: Callable[..., Any] = pickle.loads(payload)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{error.msg} in the process that runs this task: install it where the workers run, in the client's "
+            "version, or send your own module there with Client.upload_file",
+            name=error.name,
+            path=error.path,
+        ) from None
     if not callable(function):
         kind = type(function).__name__
         raise TypeError(f"the payload of a function holds a {kind}, which cannot be called")

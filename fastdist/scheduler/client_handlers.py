@@ -10,7 +10,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fastdist._core.codec.frames import ColumnReader, FrameKind
 from fastdist._core.keys.canonical import encode_key
@@ -18,19 +18,18 @@ from fastdist._core.scheduler.reasons import Reason, reason_payload
 from fastdist.errors import ClosedClientError, CommClosedError
 from fastdist.rpc.fields import flag, ids, items, text, whole
 from fastdist.rpc.peer import Handler, Peer
+from fastdist.scheduler.extensions.stopping import WAYS
 from fastdist.scheduler.membership import ClientEntry
-from fastdist.scheduler.options import Placing, read_options, worker_restriction
+from fastdist.scheduler.options import read_options, worker_restriction
 
 if TYPE_CHECKING:
+    from fastdist.scheduler.extensions.stopping import Stopping
     from fastdist.scheduler.scheduler import Scheduler
 
 logger = logging.getLogger("fastdist.scheduler")
 
 TASKS_COLUMNS = 14
 OPTIONS_COLUMN = 13
-#: Wishes that no worker fulfils of which one client is told, and workers that are described to it then.
-MAX_UNMET = 1_000
-SHOWN_OFFERS = 10
 #: A client that can return hears what was applied after so many frames or bytes, and with its heartbeats.
 FRAMES_PER_APPLIED = 32
 BYTES_PER_APPLIED = 8 << 20
@@ -193,37 +192,12 @@ class ClientHandlers:
         core = self.scheduler.core
         packed = ColumnReader(body, TASKS_COLUMNS).column_bytes(OPTIONS_COLUMN)
         entry = self.entry(peer)
-        unmet: list[Placing] = []
-
-        def candidates(placing: Placing) -> list[int]:
-            found = self.scheduler.members.candidates(placing)
-            if not found and not (placing.loose and self.scheduler.members.candidates(placing.fallback)):
-                unmet.append(placing)
-            return found
-
-        options = read_options(core, packed, candidates) if packed else []
+        options = read_options(core, packed, self.scheduler.members.candidates) if packed else []
         core.on_tasks(entry.number, body, options, time.monotonic())
         if self.scheduler.graph_listener is not None:
             self.scheduler.graph_listener(entry, body)
         self._count_applied(entry, len(body))
         self.scheduler.wake()
-        for placing in unmet:
-            self._tell_unmet(entry, placing)
-
-    def _tell_unmet(self, entry: ClientEntry, placing: Placing) -> None:
-        """Tell a client, once for each such wish, that no worker here can run what it asks for."""
-        wish = (placing.workers, tuple(sorted(placing.resources.items())))
-        if wish in entry.unmet or len(entry.unmet) >= MAX_UNMET:
-            return
-        entry.unmet.add(wish)
-        workers = list(self.scheduler.members)
-        entry.peer.notify(
-            "no-worker-fits",
-            workers=list(placing.workers),
-            resources=dict(placing.resources),
-            offers=[[each.address, str(each.name), dict(each.resources)] for each in workers[:SHOWN_OFFERS]],
-            n_workers=len(workers),
-        )
 
     def take_release(self, peer: Peer, body: memoryview) -> None:
         """A RELEASE frame."""
@@ -289,9 +263,19 @@ class ClientHandlers:
         message = text(fields, "message", default=None) or f"cancelled by client {entry.name}"
         payload = reason_payload(Reason.CANCELLED, message, cause=reason, by=entry.name, when=time.time())
         force = flag(fields, "force", default=False)
-        count = self.scheduler.core.on_cancel(entry.number, items(fields, "keys", bytes), force, payload)
-        self.scheduler.wake()
-        return {"count": count}
+        keys = items(fields, "keys", bytes)
+        way = text(fields, "stop", 64, default=None)
+        if way is None:
+            count = self.scheduler.core.on_cancel(entry.number, keys, force, payload)
+            self.scheduler.wake()
+            return {"count": count}
+        if way not in WAYS:
+            raise ValueError(f"a task can be stopped by {' or '.join(WAYS)}, not by {way!r}")
+        stopping = cast("Stopping", self.scheduler.extensions["stopping"])
+        gone = [key for key in keys if self.scheduler.core.task_view(key) is None]
+        before = stopping.assigned()
+        count = self.scheduler.core.on_cancel(entry.number, keys, force, payload)
+        return {"count": count, "unkillable": stopping.stop(before, gone, way)}
 
     def retry(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> Answer:
         """Try failed tasks again."""

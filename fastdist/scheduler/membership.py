@@ -80,8 +80,6 @@ class ClientEntry:
     applied: int = 0
     told_applied: int = 0
     untold_bytes: int = 0
-    #: Workers and resources that it asked for in vain, and was told so.
-    unmet: set[tuple[Any, ...]] = field(default_factory=set)
 
 
 class Members:

@@ -17,7 +17,7 @@ from fastdist.rpc.fields import flag, items, mapping, number, text, whole
 
 _MAX_OPTION_MAPS = 10_000
 _MAX_POLICY_BYTES = 1 << 20
-_KNOWN = {"priority", "retries", "workers", "allow_other_workers", "resources", "actor", "retry"}
+_KNOWN = {"priority", "retries", "workers", "allow_other_workers", "resources", "actor", "retry", "timeout"}
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ def _check(options: Any) -> tuple[dict[str, Any], Placing]:
     policy = options.get("retry", b"")
     if type(policy) is not bytes or len(policy) > _MAX_POLICY_BYTES:
         raise MessageError(f"the option 'retry' of a task must be at most {_MAX_POLICY_BYTES} bytes")
+    number(options, "timeout", 0.0, default=0.0)
     resources = mapping(options, "resources", default={})
     for name in resources:
         number(resources, name, 0.0)
@@ -116,6 +117,8 @@ def _register(
         for_worker["resources"] = dict(placing.resources)
     if options.get("retry"):
         for_worker["retry"] = options["retry"]
+    if options.get("timeout"):
+        for_worker["timeout"] = float(options["timeout"])
     registered = core.on_options(
         -float(options.get("priority") or 0.0),
         options.get("retries") or 0,

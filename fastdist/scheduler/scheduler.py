@@ -26,12 +26,13 @@ from fastdist.comm.handshake import Role
 from fastdist.comm.token import Token, find_token
 from fastdist.config import parse_timedelta
 from fastdist.errors import CommClosedError, FrameError
-from fastdist.preloading import Arguments, Names, PreloadManager
 from fastdist.loop import call_before_sleep
+from fastdist.preloading import Arguments, Names, PreloadManager
 from fastdist.rpc.peer import Handler, Peer
 from fastdist.scheduler.client_handlers import ClientHandlers
 from fastdist.scheduler.control_calls import ControlCalls
 from fastdist.scheduler.extensions import BUILT_IN, Extension
+from fastdist.scheduler.extensions.explaining import Explaining
 from fastdist.scheduler.extensions.liveness import Liveness
 from fastdist.scheduler.membership import Members, WorkerEntry
 from fastdist.scheduler.parameters import block, endpoints, is_inproc, make_extensions, refuse_unbuilt
@@ -171,6 +172,9 @@ class Scheduler(PluginCalls, ControlCalls, BorrowedAttributes):
         #: Takes the frames for clients of the core that are parts of this scheduler, by number.
         self.sinks: dict[int, Callable[[int, bytes], None]] = {}
         self.extensions.update(make_extensions(self, extensions or {}))
+        explaining = self.extensions[Explaining.name]
+        assert isinstance(explaining, Explaining)
+        self._explaining = explaining
         self._tables = self._operations()
         block(self._tables, config.get("scheduler.blocked-handlers") if blocked_handlers is None else blocked_handlers)
         self._peers: set[Peer] = set()
@@ -418,6 +422,10 @@ class Scheduler(PluginCalls, ControlCalls, BorrowedAttributes):
             self._awake = True
             call_before_sleep(self._loop, self._act)
 
+    def act_now(self) -> None:
+        """Have what was decided sent before this returns."""
+        self._act()
+
     def _act(self) -> None:
         self._awake = False
         for target, number, kind, body in self.core.act(time.time()):
@@ -445,6 +453,7 @@ class Scheduler(PluginCalls, ControlCalls, BorrowedAttributes):
                     self.core.on_inline_allowed(number, allowed)
         if self.after_act is not None:
             self.after_act()
+        self._explaining.after_act()
         if self.spin is not None and self.core.n_processing() in FEW_TASKS:
             self.spin(SPIN_SECONDS)
         if self.validate:

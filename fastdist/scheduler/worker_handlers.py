@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from fastdist._core.codec.frames import FrameKind
 from fastdist.errors import CommClosedError
-from fastdist.rpc.fields import items, mapping, number, text, whole
+from fastdist.rpc.fields import mapping, number, text, whole
 from fastdist.rpc.peer import Handler, Peer
+from fastdist.scheduler.deaths import read_report
 from fastdist.scheduler.membership import WorkerEntry
 
 if TYPE_CHECKING:
@@ -124,17 +125,12 @@ class WorkerHandlers:
 
     def exited(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
         """A nanny tells how its worker ended and what it was executing then."""
-        address = text(fields, "address", 1024)
-        executing = [tuple(pair) for pair in items(fields, "executing", (list, tuple), 1 << 16)]
-        for pair in executing:
-            if len(pair) != 2 or not all(type(part) is int and part >= 0 for part in pair):
-                raise ValueError(f"executing must hold pairs of task id and attempt, not {pair!r}")
-        how = text(fields, "reason", 100_000, default="cause unknown") or "cause unknown"
-        entry = self.scheduler.members.by_address.get(address)
+        report = read_report(fields, self.scheduler.core)
+        entry = self.scheduler.members.by_address.get(report.address)
         if entry is not None:
-            self.lost(entry.peer, f"its process ended: {how}")
-            entry.peer.abort(CommClosedError(f"the nanny says that the process ended: {how}"))
-        self.scheduler.core.on_death_report(address, executing, how)
+            self.lost(entry.peer, f"its process ended: {report.how}")
+            entry.peer.abort(CommClosedError(f"the nanny says that the process ended: {report.how}"))
+        self.scheduler.core.on_death_report(report.address, report.executing, report.how, report.details)
         self.scheduler.wake()
 
     def identity(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> dict[str, Any]:
@@ -152,8 +148,12 @@ class WorkerHandlers:
         if entry is None:
             return
         self.scheduler.members.drop_worker(entry)
-        blamed = dead and entry.nanny is None and not entry.closing
-        self.scheduler.core.on_worker_lost(entry.number, blamed, why)
+        unexpected = dead and not entry.closing
+        if unexpected and entry.nanny is not None:
+            # Its nanny is about to tell what it was executing.
+            self.scheduler.core.on_worker_lost(entry.number, False, why, time.monotonic())
+        else:
+            self.scheduler.core.on_worker_lost(entry.number, unexpected, why)
         self.scheduler.membership_changed()
         for extension in self.scheduler.extensions.values():
             extension.worker_gone(entry, why)

@@ -111,6 +111,7 @@ cdef class Beat:
     cdef object sock
     cdef Pulse *pulse
     cdef pthread_t thread
+    cdef int owner                      # the process in which the thread is
 
     def __cinit__(self, sock, uint64_t epoch, uint32_t number, double seconds):
         cdef pthread_attr_t attributes
@@ -118,6 +119,7 @@ cdef class Beat:
         self.pulse = <Pulse *>malloc(sizeof(Pulse))
         if self.pulse == NULL:
             raise MemoryError
+        self.owner = os.getpid()
         self.pulse.stop = -1
         self.pulse.stop = os.eventfd(0, os.EFD_CLOEXEC)
         self.pulse.descriptor = sock.fileno()
@@ -133,13 +135,14 @@ cdef class Beat:
         self.sock = sock
 
     def close(self) -> None:
-        """Stop, and close the socket."""
+        """Stop, and close the socket. In the child of a fork the thread is the parent's, and goes on."""
         cdef pthread_t thread = self.thread
         if self.sock is None:
             return
-        os.eventfd_write(self.pulse.stop, 1)
-        with nogil:
-            pthread_join(thread, NULL)
+        if self.owner == os.getpid():
+            os.eventfd_write(self.pulse.stop, 1)
+            with nogil:
+                pthread_join(thread, NULL)
         # Now, not when the last reference goes: an error's traceback may keep the worker for long.
         os.close(self.pulse.stop)
         self.pulse.stop = -1

@@ -4,24 +4,25 @@ Each execution thread takes ready tasks from the worker core, one after the othe
 arguments, calls, stores the result and appends a row to the open DONE frame. The event loop has no part in that. A
 thread that finds no task sends what has gathered and sleeps without the GIL.
 
-May import: `fastdist._core`, `fastdist.protocol`, `fastdist.context`, `fastdist.errors`, the reports.
+May import: `fastdist._core`, `fastdist.protocol`, `fastdist.context`, `fastdist.errors`, the
+values, reports and stops of this folder.
 """
 
 cimport cython
-from cpython.dict cimport PyDict_GetItem
-from cpython.object cimport PyObject
-from libc.limits cimport LONG_MAX
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libcpp.vector cimport vector
 
 from fastdist._core.codec.frames cimport DONE_RESCHEDULE, DONE_RETRACTED
-from fastdist._core.codec.values cimport decode_arguments, encode_into
+from fastdist._core.codec.values cimport decode_arguments
 from fastdist._core.worker.core cimport WorkerCore
 from fastdist._core.worker cimport slots
-from fastdist._core.worker.model cimport RUN_INLINE, TaskRecord, arguments_of, edges_of
-from fastdist.worker.reports cimport PLACES, Reports, busy_word, clock
+from fastdist._core.worker.model cimport RUN_INLINE, TaskRecord, arguments_of
+from fastdist.worker.interrupting cimport OVERDUE, REPORTED, Attempt, Stopper
+from fastdist.worker.reports cimport PLACES, busy_word, clock
+from fastdist.worker.values cimport Values
 
 import contextvars
+from asyncio import CancelledError
 import inspect
 import threading
 from _thread import get_ident
@@ -29,18 +30,16 @@ from _thread import get_ident
 from fastdist._core.keys.canonical import decode_key
 from fastdist._core.worker.inspect import key_of
 from fastdist.context import current_task, current_worker
-from fastdist.errors import Reschedule, TooManyThreadsError
+from fastdist.errors import Reschedule, TaskInterrupted, TooManyThreadsError
 from fastdist.protocol.failures import dump_failure
 from fastdist.protocol.functions import load_function
+from fastdist.worker.interrupting import timeout_of
 from fastdist.worker.retrying import verdict_on
-from fastdist.worker.store import SMALL_BYTES, DictStore, SplitStore
 
 cdef enum:
     SPARE_THREADS = 8           # that outlive the waits for which they were started
-    MAX_TYPES = 10_000          # types and names of types that are remembered
     FAILURES_BIT = 2            # the upper bits of a record's flags count the earlier failures
 
-cdef list NO_INPUTS = []
 cdef object THIS_FILE = "execution.pyx"
 
 
@@ -56,7 +55,7 @@ cdef class Function:
 
 
 @cython.final
-cdef class Task:
+cdef class Task(Attempt):
     """The task that a thread or a coroutine executes; between tasks `key` is None."""
 
     def __cinit__(self, Execution execution, uint32_t place, object worker):
@@ -153,6 +152,8 @@ cdef class Task:
         self.waited = 0
         self.depth = 0
         self.seceded = False
+        self.stopped = 0
+        self.deadline = 0
         return waited
 
     @property
@@ -172,7 +173,7 @@ cdef class Task:
 
 
 @cython.final
-cdef class Execution(Reports):
+cdef class Execution(Values):
     """Executes the tasks of one worker core.
 
     Parameters
@@ -205,22 +206,13 @@ cdef class Execution(Reports):
     def __cinit__(self, WorkerCore core, object store, *, object send, object loop, object measure, object worker=None,
                   bint by_reference=False, Py_ssize_t inline_limit=4096, int max_threads=1000, object page=None,
                   object comm=None):
-        self.store = store
-        self.values = store.values if type(store) in (DictStore, SplitStore) else None
-        self.large = store.large if type(store) is SplitStore else (store if self.values is None else None)
-        self.small = SMALL_BYTES if type(store) is SplitStore else <Py_ssize_t>LONG_MAX
-        self.room = store.room if type(store) is SplitStore else <Py_ssize_t>LONG_MAX
         self.comm = comm
-        self.measure = measure
         self.worker = worker
-        self.by_reference = by_reference
-        self.inline_limit = inline_limit
         self.max_threads = max_threads
         self.n_threads = self.n_out = 0
-        self.types = {}
-        self.type_names = {}
         self.coroutines = set()
         self.threads = []
+        self.stopper = Stopper(core, loop, self.report_overdue)
 
     # Threads
 
@@ -261,24 +253,31 @@ cdef class Execution(Reports):
     def run_thread(self, uint32_t place) -> None:
         """Execute tasks until the core is closed: the body of an execution thread."""
         cdef Task task = Task(self, place, self.worker)
-        cdef TaskRecord* record = NULL
         task.thread = get_ident()
         current_task.set(task)
         current_worker.set(self.worker)
+        self.stopper.attempts.add(task)
+        try:
+            self.run_tasks(task)
+        finally:
+            self.stopper.attempts.discard(task)
+
+    cdef int run_tasks(self, Task task) except -1:
+        cdef TaskRecord* record = NULL
         while True:
             if record == NULL:
                 record = self.core.take()
             if record == NULL:
                 self.flush()
                 if self.n_threads - self.n_out > <int>self.core.slots + SPARE_THREADS:
-                    self.end_thread(place, threading.current_thread())
-                    return
+                    self.end_thread(task.place, threading.current_thread())
+                    return 0
                 record = self.watch_connection()
             if record == NULL:
                 with nogil:
                     record = self.core.wait()
                 if record == NULL:
-                    return
+                    return 0
             record = self.execute(record, task)
 
     cdef TaskRecord* watch_connection(self) except? NULL:
@@ -325,15 +324,28 @@ cdef class Execution(Reports):
                 task.end()
                 self.hand_over(record, function, args, kwargs)
                 return NULL
+            if record.option_id:
+                self.watch_time(record, task)
+            task.in_call = True
+            if task.stopped:
+                raise TaskInterrupted()
             if kwargs is None:
                 result = function.call(*args)
             else:
                 result = function.call(*args, **kwargs)
         except BaseException as error:
+            task.leave_call()
             self.end(task.place)
-            self.fail(record, error, start + task.end())
+            if task.stopped:
+                self.end_stopped(record, task, error, start)
+            else:
+                self.fail(record, error, start + task.end())
             return NULL
+        task.leave_call()
         self.end(task.place)
+        if task.stopped:
+            self.end_stopped(record, task, None, start)
+            return NULL
         return self.complete(record, result, start + task.end(), True)
 
     cdef TaskRecord* complete(self, TaskRecord* record, object result, double start, bint go_on) except? NULL:
@@ -363,6 +375,45 @@ cdef class Execution(Reports):
         if self.rows_are_old(now):
             self.flush()
         return following
+
+    # Tasks that are stopped
+
+    cdef int watch_time(self, TaskRecord* record, Task task) except -1:
+        """A task with options begins: they may limit its time."""
+        cdef double seconds = timeout_of(self.core.options.get(record.option_id))
+        if seconds:
+            self.stopper.watch(task, seconds, clock())
+        return 0
+
+    cdef int end_stopped(self, TaskRecord* record, Task task, object error, double start) except -1:
+        """The end of a task that was told to stop, whatever it made of that."""
+        cdef double now = clock()
+        overdue, task.error = task.error, None
+        if task.stopped == OVERDUE:
+            if error is not None and not isinstance(error, (TaskInterrupted, CancelledError)):
+                overdue.__cause__ = error
+            return self.fail(record, overdue, start + task.end())
+        # If it has come back in the meantime, it starts over.
+        start += task.end()
+        self.core.give_up(record, DONE_RESCHEDULE, <float>(now - start), now)
+        return 0
+
+    def report_overdue(self, Task task) -> None:
+        """Report the failure of a task that is overdue and does not end; its slot stays taken until it does."""
+        cdef TaskRecord* record = task.record
+        cdef uint64_t verdict = 0
+        cdef bytes failure
+        cdef double now = clock()
+        error = task.error
+        if record.option_id:
+            verdict, error = verdict_on(
+                self.core.options.get(record.option_id), error, (record.flags >> FAILURES_BIT) + 1
+            )
+        failure = dump_failure(error)
+        if task.record == record and task.stopped == REPORTED:
+            slots.fail_early(self.core, record, verdict, <float>task.timeout, <const uint8_t*><const char*>failure,
+                             len(failure), now)
+            self.flush()
 
     cdef int fail(self, TaskRecord* record, object error, double start) except -1:
         """Report what a task raised."""
@@ -398,83 +449,6 @@ cdef class Execution(Reports):
             self.core.functions[function_id] = loaded
         return loaded
 
-    def drop_values(self, list task_ids) -> None:
-        """Take the values of tasks that the core has forgotten out of the store."""
-        cdef uint64_t task_id
-        for task_id in task_ids:
-            self.drop(task_id)
-
-    cdef list inputs_of(self, TaskRecord* record):
-        """The values of the inputs; None if one has been freed since the task became ready."""
-        cdef uint32_t i
-        if record.n_inputs == 0:
-            return NO_INPUTS
-        try:
-            return [self.value_of(edges_of(record)[i].task_id) for i in range(record.n_inputs)]
-        except KeyError:
-            return None
-
-    cdef uint32_t type_number(self, type kind) except? 0:
-        cdef PyObject* known = PyDict_GetItem(self.types, kind)
-        if known != NULL:
-            return <object>known
-        return self.name_type(kind)
-
-    def name_type(self, kind) -> int:
-        """The number of a type; a new name is sent with the next DONE frame."""
-        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-        number = self.type_names.get(name)
-        if number is None:
-            if len(self.type_names) >= MAX_TYPES:
-                return 0
-            number = self.type_names[name] = self.core.add_type(name.encode("utf-8", "backslashreplace"))
-        if len(self.types) >= MAX_TYPES:
-            self.types.clear()
-        self.types[kind] = number
-        return number
-
-    def number_of(self, object value) -> int:
-        """The number of the type of a value."""
-        return self.type_number(type(value))
-
-    cdef bint encode(self, vector[uint8_t]& out, object value) except -1:
-        """Append the bytes of a result that may travel with its report."""
-        if self.by_reference and not (
-            value is None or type(value) in (bool, int, float, complex, str, bytes)
-        ):
-            return False
-        return encode_into(out, value, self.inline_limit)
-
-    cdef object value_of(self, uint64_t task_id):
-        """A value of the store; KeyError if there is none."""
-        cdef PyObject* value
-        number = task_id
-        if self.values is not None:
-            value = PyDict_GetItem(self.values, number)
-            if value != NULL:
-                return <object>value
-            if self.large is None:
-                raise KeyError(number)
-        return self.large.get(number)
-
-    cdef int keep(self, uint64_t task_id, object value, Py_ssize_t nbytes) except -1:
-        """What `put` of the store does, without a call for small values."""
-        if self.values is not None and nbytes <= self.small and len(self.values) < self.room:
-            self.values[task_id] = value
-        else:
-            self.store.put(task_id, value, nbytes)
-        return 0
-
-    cdef int drop(self, uint64_t task_id) except -1:
-        number = task_id
-        if self.values is not None:
-            # The value goes when `value` does, after the dict is consistent again.
-            value = self.values.pop(number, self)
-            if value is not self or self.large is None:
-                return 0
-        self.large.drop(number)
-        return 0
-
     # Coroutines
 
     cdef int hand_over(self, TaskRecord* record, Function function, tuple args, dict kwargs) except -1:
@@ -488,6 +462,7 @@ cdef class Execution(Reports):
         """Start a coroutine function on the loop."""
         cdef double start = clock()
         self.begin(task.record, task.place, start)
+        self.stopper.attempts.add(task)
         context = contextvars.copy_context()
         context.run(current_task.set, task)
         context.run(current_worker.set, self.worker)
@@ -497,13 +472,26 @@ cdef class Execution(Reports):
             self.fail(self.end_coroutine(task, &start), error, start)
             self.flush()
             return
+        task.coroutine = running
+        if task.record.option_id:
+            self.watch_time(task.record, task)
         self.coroutines.add(running)
         running.add_done_callback(lambda done: self.on_coroutine_done(task, done, start))
 
     def on_coroutine_done(self, Task task, done: object, double start) -> None:
         """Report what a coroutine returned or raised."""
-        cdef TaskRecord* record = self.end_coroutine(task, &start)
+        cdef TaskRecord* record
         self.coroutines.discard(done)
+        task.coroutine = None
+        if task.stopped:
+            self.stopper.attempts.discard(task)
+            record = task.record
+            self.end(task.place)
+            self.free_place(task.place)
+            self.end_stopped(record, task, None if done.cancelled() else done.exception(), start)
+            self.flush()
+            return
+        record = self.end_coroutine(task, &start)
         try:
             result = done.result()
         except BaseException as error:
@@ -515,6 +503,7 @@ cdef class Execution(Reports):
     cdef TaskRecord* end_coroutine(self, Task task, double* start) noexcept:
         """Give the place of a coroutine back; its waits are added to `start`."""
         cdef TaskRecord* record = task.record
+        self.stopper.attempts.discard(task)
         self.end(task.place)
         self.free_place(task.place)
         start[0] += task.end()
@@ -539,6 +528,7 @@ cdef class Execution(Reports):
             self.timer.cancel()
             self.timer = None
         self.timer_at = 0
+        self.stopper.close()
         for coroutine in list(self.coroutines):
             coroutine.cancel()
 

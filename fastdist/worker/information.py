@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from fastdist import config
 from fastdist._core.keys.canonical import decode_key
-from fastdist._core.worker.inspect import key_of, state_counts
+from fastdist._core.worker.inspect import key_of, state_counts, state_of
 from fastdist._core.worker.records import all_tasks, facts
 from fastdist._core.worker.story import tell_story
 from fastdist.errors import CommClosedError
-from fastdist.rpc.fields import flag, items
+from fastdist.rpc.fields import flag, items, whole
 from fastdist.rpc.peer import Handler, Peer
 from fastdist.versions import get_versions
 
@@ -60,6 +60,7 @@ class Information:
             "versions": self.versions,
             "call-stack": self.call_stack,
             "story": self.story,
+            "situation": self.situation,
             "dump-state": self.dump_state,
             "record-tasks": self.record_tasks,
             "flush-records": self.flush_records,
@@ -82,6 +83,20 @@ class Information:
             if key is not None and frame is not None and (keys is None or key in keys):
                 stacks.append([key, stack_of(frame)])
         return {"stacks": stacks}
+
+    def situation(self, peer: Peer, fields: Fields, buffers: list[Any]) -> Fields:
+        """Where one task is: its state, since when it executes, how many that are ready go before it."""
+        core, task_id = self._worker.core, whole(fields, "task")
+        begun = self._worker.execution.begun(task_id)
+        if begun is not None:
+            return {"state": "executing", "since": time.time() - (time.monotonic() - begun)}
+        mine = facts(core, task_id)
+        state = state_of(core, task_id).name.lower()
+        if mine is None or state != "ready":
+            return {"state": state}
+        ready = (facts(core, other) for other, _, name in all_tasks(core) if name == "READY")
+        order = mine["priority"]
+        return {"state": state, "before": sum(each is not None and each["priority"] < order for each in ready)}
 
     # -- executions --------------------------------------------------------------------------------------------------
 

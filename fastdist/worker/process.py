@@ -18,6 +18,7 @@ if __name__ == "__main__":
 import asyncio
 import atexit
 import contextlib
+import faulthandler
 import importlib
 import logging
 import os
@@ -51,6 +52,8 @@ START_FAILED_EXIT_CODE = 1
 
 def main(arguments: list[str]) -> int:
     """Run the worker until it is closed; returns the exit code of the process."""
+    # The parent reads the stack of a crash from the error output.
+    faulthandler.enable()
     control = socket.socket(fileno=int(arguments[0]))
     control.set_inheritable(False)
     control.setblocking(True)
@@ -76,6 +79,8 @@ def _run(coroutine: Coroutine[Any, Any, int]) -> int:
 
 
 def _prepare(config: Message) -> None:
+    from fastdist.worker.output import capture_output
+
     sys.path[:] = config["sys_path"]
     for name, value in config["restore_environ"].items():
         if value is None:
@@ -88,6 +93,7 @@ def _prepare(config: Message) -> None:
     remove_at_parent_death(config["scratch"])
     logging.basicConfig(format=settings.get("admin.log-format"))
     logging.getLogger("fastdist").setLevel(config["log_level"])
+    capture_output()
     serve_dask()
 
 

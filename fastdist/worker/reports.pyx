@@ -61,6 +61,13 @@ cdef class Reports:
         if place < PLACES:
             self.free_places.append(place)
 
+    def begun(self, uint64_t task_id) -> float | None:
+        """When this task began to execute here, by the monotonic clock; None if it does not."""
+        for place in range(PLACES):
+            if self.running[place].record != NULL and self.running[place].record.task_id == task_id:
+                return self.running[place].start
+        return None
+
     cdef int begin(self, TaskRecord* record, uint32_t place, double now) except -1:
         """Note what executes where, and see to it that the loop's timer looks in time."""
         cdef double needed

@@ -44,10 +44,12 @@ from fastdist.worker.lifetime import Lifetime, echo
 from fastdist.worker.liveness import start_beat
 from fastdist.worker.memory import MemoryManager, MemoryThresholds, parse_memory_limit
 from fastdist.worker.options import listen_address, needed_resources, refuse_unbuilt, scheduler_address
+from fastdist.worker.output import TaskOutput
 from fastdist.worker.plugins import PluginCalls
 from fastdist.worker.reporting import Reporting
 from fastdist.worker.run import run_function
 from fastdist.worker.spill import SpillStore
+from fastdist.worker.stopping import stop_handlers
 from fastdist.worker.store import SMALL_BYTES, DictStore, SplitStore
 from fastdist.worker.transfer import MAX_SERVED_BYTES, Transfer
 
@@ -180,6 +182,8 @@ class Worker(PluginCalls, Lifetime, Reporting, BorrowedAttributes):
         self._early_frames: list[tuple[int, bytes]] = []
         self._closing: asyncio.Task[None] | None = None
         self.actor_host = ActorHost(self)
+        #: What its tasks write, on its way to the scheduler.
+        self.task_output = TaskOutput(self)
         #: What `get_client` gives in tasks, once one has asked.
         self.client_of_tasks: Any = None
 
@@ -260,13 +264,17 @@ class Worker(PluginCalls, Lifetime, Reporting, BorrowedAttributes):
         self._heartbeat_fixed = self._heartbeat_interval is not None
         self._heartbeat_interval = self._heartbeat_interval or float(reply.get("heartbeat_interval") or 1.0)
         self._start_background(self._heartbeats())
-        self._start_background(self._live(int(reply["number"]), float(reply.get("beat_interval") or 0)))
+        self._start_background(self._send_beats(int(reply["number"]), float(reply.get("beat_interval") or 0)))
 
-    async def _live(self, number: int, seconds: float) -> None:
+    async def _send_beats(self, number: int, seconds: float) -> None:
         """Have signs of life sent until this worker closes."""
-        self._beat = await start_beat(
+        beat = await start_beat(
             self.scheduler_address, self.token, self.insecure, epoch=self.core.epoch, number=number, seconds=seconds
         )
+        if beat is not None and self._closing is not None:
+            beat.close()
+        else:
+            self._beat = beat
 
     def _frame_keeper(self, kind: int) -> Callable[[Peer, memoryview], None]:
         """Frames may follow the answer to the registration so closely that they come before it was read."""
@@ -449,6 +457,7 @@ class Worker(PluginCalls, Lifetime, Reporting, BorrowedAttributes):
             **self._plugin_handlers(),
             **Information(self).handlers(),
             **self._lifetime_handlers(),
+            **stop_handlers(self),
         }
         return blocked(handlers, config.get("worker.blocked-handlers"), "worker")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 from enum import Enum
 
 from fastdist._core.keys.canonical import prefix_of
@@ -99,6 +100,7 @@ class Task:
     error: bytes | None = None
     kept: int = 0
     due: float | None = None
+    deaths: list[dict[str, Any]] = field(default_factory=list)
     avoid: Worker | None = None
 
     @property

@@ -26,6 +26,7 @@ DEFAULTS = {
     "bulky_bytes": 65536,
     "allowed_failures": 3,
     "client_grace": 30.0,
+    "report_grace": 0.3,
     "bandwidth": 1e8,
     "latency": 0.005,
 }
@@ -50,6 +51,7 @@ class Reference:
         self.queue = Queue(self.universe)
         self.policy = Policy(self.universe, self.queue, self.assign, self.ask_back)
         self.lost_clients: dict[int, float] = {}
+        self.awaited: dict[str, tuple[float, list[Task]]] = {}
 
     @property
     def tasks(self) -> dict[bytes, Task]:
@@ -507,9 +509,10 @@ class Reference:
         for task in again:
             if task.function is not None:
                 task.state, task.error, task.suspicious = State.RELEASED, None, 0
+                task.deaths = []
+                self.tell_all(task, TaskStatus.STATUS_PENDING)
         for task in again:
             if task.wants and task.state is State.RELEASED:
-                self.tell_all(task, TaskStatus.STATUS_PENDING)
                 self.need(task)
         for task in named:
             if task.state is State.ERRED and task.function is None:

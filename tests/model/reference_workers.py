@@ -65,8 +65,8 @@ class FullReference(Reference):
             if not (task.asked_back or task.started):
                 self.ask_back(task)
 
-    def on_worker_lost(self, number: int, blamed: bool, how: str) -> None:
-        """A worker dies."""
+    def on_worker_lost(self, number: int, blamed: bool, how: str, now: float | None = None) -> None:
+        """A worker dies; with `now`, what it was given waits for its nanny."""
         worker = self.universe.workers[number]
         if not worker.alive:
             return
@@ -78,6 +78,7 @@ class FullReference(Reference):
         attempts = [(task, task.attempt) for task in executing]
         worker.alive = worker.running = False
         self.queue.give_back(worker)
+        given = list(worker.processing)
         while worker.processing:
             self.back(worker.processing[0], tell_worker=False)
         held = [task for task in self.tasks.values() if worker in task.holders]
@@ -85,12 +86,29 @@ class FullReference(Reference):
             task.holders.remove(worker)
             if not task.holders:
                 self.lose_data(task)
+        if now is not None:
+            self.hold(worker.address, given, now + self.universe.settings["report_grace"])
         self.blame(worker.address, attempts, how)
         self.tidy()
+
+    def hold(self, address: str, given: list[Task], until: float) -> None:
+        """What could be placed at once waits for the report of a nanny."""
+        held = [task for task in given if task.alive and task.state is State.READY]
+        for task in held:
+            task.state, task.due = State.NO_WORKER, until
+        became_ready = [task for task in self.universe.became_ready if task not in held]
+        self.universe.became_ready[:] = became_ready
+        if held:
+            self.awaited[address] = (until, held)
 
     def on_death_report(self, address: str, executing: Sequence[tuple[Task, int]], how: str) -> None:
         """A nanny explains a death."""
         self.blame(address, executing, how)
+        until, held = self.awaited.pop(address, (None, []))
+        for task in sorted(held, key=lambda task: task.id):
+            if task.alive and task.state is State.NO_WORKER and task.due == until:
+                task.state, task.due = State.READY, None
+                self.universe.became_ready.append(task)
         self.tidy()
 
     def blame(self, address: str, executing: Sequence[tuple[Task, int]], how: str) -> None:
@@ -99,12 +117,16 @@ class FullReference(Reference):
         for task, attempt in executing:
             if not task.alive or not task.is_needed or attempt > task.attempt:
                 continue
+            if any(death["attempt"] == attempt for death in task.deaths):
+                continue
             task.suspicious += 1
+            task.deaths.append({"worker": address, "how": how, "attempt": attempt})
             if task.suspicious > allowed:
                 key = str(decode_key(task.key))
                 message = f"task {key!r} was executing on {task.suspicious} workers that died, the last one at"
                 message += f" {address} ({how}); it is not tried again"
-                fields = {"attempts": task.suspicious, "allowed_failures": int(allowed)}
+                deaths, task.deaths = task.deaths, []
+                fields = {"attempts": task.suspicious, "allowed_failures": int(allowed), "deaths": deaths}
                 payload = reason_payload(Reason.KILLED_WORKER, message, key=key, worker=address, **fields)
                 self.fail(task, payload)
 

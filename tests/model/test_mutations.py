@@ -59,9 +59,9 @@ BUGS = {
         "            pass\n",
     ),
     "a task is given up one death too early": Bug(
-        "membership.pyx",
-        "if task.suspicious <= model.allowed_failures:",
-        "if task.suspicious < model.allowed_failures:",
+        "deaths.pyx",
+        "if task.suspicious > model.allowed_failures:",
+        "if task.suspicious >= model.allowed_failures:",
     ),
     "anybody cancels for everybody": Bug(
         "control.pyx", "if id == 0 or (owner != client.number and not force):", "if id == 0:"

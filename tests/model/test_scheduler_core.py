@@ -261,10 +261,11 @@ class CoreMachine(RuleBasedStateMachine):
             old = [worker.number for worker in options.candidates]
             self.pair.candidates(options, [*old, number])
 
-    @rule(pick=small, blamed=st.booleans())
-    def lose_worker(self, pick: int, blamed: bool) -> None:
-        """A worker dies."""
-        self.pair.both("on_worker_lost", self.worker(pick).number, blamed, "gone")
+    @rule(pick=small, blamed=st.booleans(), held=st.booleans())
+    def lose_worker(self, pick: int, blamed: bool, held: bool = False) -> None:
+        """A worker dies; what it was given may wait for its nanny."""
+        now = self.pair.now if held and not blamed else None
+        self.pair.both("on_worker_lost", self.worker(pick).number, blamed, "gone", now)
 
     @rule(pick=small, running=st.booleans())
     def pause(self, pick: int, running: bool) -> None:
@@ -278,7 +279,8 @@ class CoreMachine(RuleBasedStateMachine):
         if tasks:
             blamed = [tasks[pick % len(tasks)] for pick in picks]
             executing = [(task.id, max(task.attempt + later, 0)) for task in blamed]
-            self.pair.death_report("tcp://10.9.9.9:1", executing)
+            held = list(self.pair.model.awaited)
+            self.pair.death_report(held[0] if held else "tcp://10.9.9.9:1", executing)
 
     def report(self, worker: Worker, rows: list[DoneRow], epoch: int = EPOCH) -> None:
         """One DONE frame."""

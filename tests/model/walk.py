@@ -152,7 +152,7 @@ class Walk:
         if len(alive) < 5 and self.flag(0.6):
             self.machine.add_worker(self.random.randint(1, 3), self.random.choice(NEEDS))
         elif alive:
-            self.machine.lose_worker(self.small(), self.flag())
+            self.machine.lose_worker(self.small(), self.flag(), self.flag())
 
     def failures(self) -> None:
         """Several tasks fail, with policies."""

@@ -230,3 +230,9 @@ def test_many_threads_may_share_a_cache():
         thread.join()
     assert not wrong
     assert len(cache) <= 3
+
+
+def test_a_module_that_is_missing_here_is_named_with_what_to_do():
+    with pytest.raises(ModuleNotFoundError, match=r"'no_such_module' in the process that runs.*install it") as caught:
+        load_function(b"cno_such_module\nfunction\n.")
+    assert caught.value.name == "no_such_module"

@@ -324,13 +324,21 @@ cdef class FutureTable(SlotTable):
     cdef int fire_waiters(self) except -1:
         cdef Waiter waiter
         cdef list fired
+        cdef object interrupt = None
         if not self.waiters:
             return 0
-        fired = [waiter for waiter in self.waiters if waiter.advance()]
+        fired = [waiter for waiter in self.waiters if not waiter.done and waiter.advance()]
         if fired:
             self.waiters = [waiter for waiter in self.waiters if not waiter.done]
             for waiter in fired:
-                waiter.notify()
+                try:
+                    waiter.notify()
+                except BaseException as error:
+                    # Ctrl-C in the thread that read this: whoever else waits must hear of it all the same.
+                    interrupt = error
+                    waiter.notify()
+            if interrupt is not None:
+                raise interrupt
         return 0
 
     def gather(self, list futures not None) -> tuple[list, list[int]]:
@@ -456,7 +464,7 @@ cdef class Waiter:
     futures : iterable of FutureSlot
         Futures of that table; their ids are held until the waiter ends.
     notify : callable
-        Called without arguments, once, by whoever applies the frame that ends the wait.
+        Called without arguments, by whoever applies the frame that ends the wait; again if it was interrupted.
     stop_on_failure : bool
         Whether a future that erred or was cancelled ends the wait; `failed` is set then.
     """

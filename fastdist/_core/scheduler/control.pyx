@@ -117,10 +117,11 @@ cdef int retry(Model model, list slots) except -1:
         if task.function != NONE:
             erred_to_released(model, <uint32_t>slot)
             task.suspicious = 0
+            # Before anything is needed again: that takes the inputs along.
+            report(model, task, STATUS_PENDING, NULL, 0)
     for slot in again:
         task = model.task(<uint32_t>slot)
         if task.want_client != NONE and task.state == RELEASED:
-            report(model, task, STATUS_PENDING, NULL, 0)
             released_to_needed(model, <uint32_t>slot)
     for slot in slots:
         task = model.task(<uint32_t>slot)

@@ -200,6 +200,19 @@ def given_to(Model model, uint32_t worker) -> list:
     return answer
 
 
+def assignments(Model model) -> set:
+    """(number of the worker, task id, attempt) of all that workers were given and have not finished."""
+    cdef WorkerRecord record
+    cdef uint32_t slot
+    cdef set answer = set()
+    for record in model.workers:
+        slot = record.first
+        while slot != NONE:
+            answer.add((record.number, model.id_of(slot), model.task(slot).attempt))
+            slot = model.task(slot).next
+    return answer
+
+
 def resources_of(Model model, uint32_t worker) -> dict:
     """Name of a resource -> (amount of this worker, amount in use)."""
     cdef WorkerRecord record = model.worker(worker)

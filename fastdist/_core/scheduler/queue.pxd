@@ -30,6 +30,12 @@ cdef cppclass Run:
 
 ctypedef pair[double, pair[uint64_t, uint64_t]] RunKey
 
+cdef extern from *:
+    """
+    template <typename Iterator> static inline Iterator fastdist_next(Iterator position) { return ++position; }
+    """
+    map[RunKey, Run].iterator next_of "fastdist_next" (map[RunKey, Run].iterator position)
+
 
 @cython.final
 cdef class ReadyQueue:

@@ -201,10 +201,3 @@ cdef class ReadyQueue:
                 break
             position = next_of(position)
         return 0
-
-
-cdef extern from *:
-    """
-    template <typename Iterator> static inline Iterator fastdist_next(Iterator position) { return ++position; }
-    """
-    map[RunKey, Run].iterator next_of "fastdist_next" (map[RunKey, Run].iterator position)

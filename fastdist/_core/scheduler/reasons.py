@@ -2,26 +2,15 @@
 
 Every removal has a reason: a value of `Reason`, a sentence, and the fields that the exception at the user needs. They
 travel as one encoded dict and become an exception of `fastdist.errors` in the client.
-May import: _core/codec.
+May import: _core/codec, errors.
 """
 
 from __future__ import annotations
 
-from enum import Enum
-
 from fastdist._core.codec.values import encode_value
+from fastdist.errors import Reason
 
-
-class Reason(str, Enum):
-    """Why a task ended without a result or an exception of its own."""
-
-    CANCELLED = "cancelled"
-    CLIENT_CLOSED = "client-closed"
-    UNKNOWN_KEY = "unknown-key"
-    LOST_DATA = "lost-data"
-    KILLED_WORKER = "killed-worker"
-    SCHEDULER_RESTART = "scheduler-restart"
-    CONFLICTING_KEY = "conflicting-key"
+__all__ = ["Reason", "reason_payload"]
 
 
 def reason_payload(reason: Reason, message: str, **fields: object) -> bytes:

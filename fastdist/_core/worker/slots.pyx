@@ -3,7 +3,9 @@
 For execution threads and the event loop; each call locks, none needs the GIL. May import: the worker core.
 """
 
-from fastdist._core.codec.frames cimport DONE_STARTED
+from libc.stdint cimport uint8_t, uint64_t
+
+from fastdist._core.codec.frames cimport DONE_ERRED, DONE_STARTED
 from fastdist._core.worker.model cimport EXECUTING
 
 
@@ -60,3 +62,17 @@ cdef double waits_since(WorkerCore core) noexcept nogil:
     since = core.away.oldest()
     core.gate.unlock()
     return since
+
+
+cdef bint fail_early(WorkerCore core, TaskRecord* record, uint64_t verdict, float seconds, const uint8_t* payload,
+                     size_t length, double now) noexcept nogil:
+    """Report the failure of a task that goes on executing: whatever it brings is not wanted, but it keeps its slot."""
+    cdef bint reported = False
+    core.gate.lock()
+    if record.state == EXECUTING and not record.forgotten:
+        reported = True
+        core.report(record.task_id, record.attempt, DONE_ERRED, verdict, seconds, 0, payload, length, now)
+        record.forgotten = True
+        core.give_back_waiters(record, now)
+    core.gate.unlock()
+    return reported

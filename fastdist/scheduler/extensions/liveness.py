@@ -39,6 +39,8 @@ class Pulse:
         self.sock = sock
         self.number = -1
         self.last = now
+        #: Bytes of a sign of life of which the rest has not come.
+        self.begun = 0
 
 
 class Liveness(Extension):
@@ -100,13 +102,17 @@ class Liveness(Extension):
             return True
         except OSError:
             return False
-        if received < BEAT_BYTES:
+        if not received:
             return False
-        epoch, number, _ = RECORD.unpack_from(self._buffer)
-        if epoch != self.scheduler.epoch or pulse.number not in (-1, number):
-            return False
-        pulse.number = number
         pulse.last = now
+        # The network may cut the stream anywhere.
+        start = -pulse.begun % BEAT_BYTES
+        pulse.begun = (pulse.begun + received) % BEAT_BYTES
+        if start + BEAT_BYTES <= received:
+            epoch, number, _ = RECORD.unpack_from(self._buffer, start)
+            if epoch != self.scheduler.epoch or pulse.number not in (-1, number):
+                return False
+            pulse.number = number
         return True
 
     def _give_up(self, pulse: Pulse, now: float) -> None:

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import struct
 import threading
+from array import array
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgpack
-
-from fastdist._core.client.batch import INLINE, NO_OPTIONS, WANTED, TaskBatch
+from fastdist._core.client.batch import NO_OPTIONS, TaskBatch
 from fastdist._core.client.futures import FutureSlot, FutureTable
 from fastdist._core.codec.frames import ColumnReader, FrameKind, TaskStatus
 from fastdist.client.outbox import Outbox
+from fastdist.client.row_encoding import add_rows
 from fastdist.testing.simulation import scheduler
 from fastdist.testing.simulation.kernel import Process
 from fastdist.testing.simulation.network import Connection, Kind, Network
-from fastdist.testing.simulation.workloads import Program, Spec
+from fastdist.testing.simulation.workloads import Graph, Program
 
 if TYPE_CHECKING:
     from fastdist.testing.simulation.monitor import Monitor
@@ -29,18 +29,6 @@ STATE_COLUMNS = 8
 PAYLOAD_LIMIT = 1 << 20
 #: Seconds between two attempts to open the connection again.
 RETURN_PAUSE = 0.05
-
-
-class Placeholder:
-    """Stands for an input among arguments."""
-
-    __slots__ = ("index",)
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-
-
-PLACEHOLDERS = [Placeholder(index) for index in range(64)]
 
 
 def _no_fallback(*arguments: Any) -> Any:
@@ -232,7 +220,7 @@ class SimulatedClient:
 
     # -- what the user does
 
-    def submit(self, specs: Sequence[Spec], frame_bytes: int = 1 << 20) -> None:
+    def submit(self, graph: Graph, frame_bytes: int = 1 << 20) -> None:
         """Submit a graph."""
         if self.is_over:
             return
@@ -242,22 +230,15 @@ class SimulatedClient:
             submission=self._submissions, max_bytes=frame_bytes,
         )  # fmt: skip
         function = batch.add_function(b"simulated------%d" % (self._submissions % 3), b"a pickled function")
-        options: dict[bytes, int] = {}
-        ids: dict[str, int] = {}
-        for left, spec in zip(range(len(specs), 0, -1), specs, strict=True):
-            option = NO_OPTIONS
-            if spec.options:
-                packed = msgpack.packb(spec.options)
-                if packed not in options:
-                    options[packed] = batch.add_options(packed)
-                option = options[packed]
-            id = batch.add_row(
-                spec.canonical, function, tuple(PLACEHOLDERS[: len(spec.inputs)]), None, Placeholder,
-                [ids[key] for key in spec.inputs], option, WANTED | INLINE if spec.wanted else 0, left,
-            )  # fmt: skip
-            ids[spec.key] = id
-            if spec.wanted:
-                self._keep(spec.key, batch.future(id))
+        rows = graph.rows
+        numbers = array("I", [NO_OPTIONS])
+        numbers.extend(batch.add_options(packed) for packed in rows.packed)
+        made, _ = add_rows(
+            batch, rows.keys, rows.arguments, [None] * len(rows.keys), array("I", [function]) * len(rows.keys),
+            array("I", [numbers[option] for option in rows.options]), rows.flags, rows.offsets, rows.needs, [],
+        )  # fmt: skip
+        for row, future in made.items():
+            self._keep(graph.specs[row].key, future)
         batch.finish()
 
     def _keep(self, key: str, future: FutureSlot) -> None:
@@ -310,7 +291,7 @@ class SimulatedClient:
         failed = [key for key in keys if self.futures[key].state == TaskStatus.STATUS_ERRED]
         futures = [self.futures[key] for key in failed]
         self.table.reset(futures)
-        for key, future in zip(failed, futures, strict=True):
+        for future in futures:
             self.monitor.state_heard(self, future.id, TaskStatus.STATUS_PENDING, True)
             if self.table.watch(future):
                 self.monitor.waiter_set(self, future.id)

@@ -46,8 +46,12 @@ class Kernel:
 
     def after(self, delay: float, call: Call, *arguments: Any) -> None:
         """Have something called later; what is due at the same time happens in the order in which it was asked for."""
+        self.at(self.now + delay, call, *arguments)
+
+    def at(self, when: float, call: Call, *arguments: Any) -> None:
+        """The same, at a time that is not over."""
         self._made += 1
-        heapq.heappush(self._queue, (self.now + delay, self._made, call, arguments))
+        heapq.heappush(self._queue, (when, self._made, call, arguments))
 
     def step(self) -> bool:
         """Let the next event happen; False if nothing waits."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 from zlib import crc32
 
@@ -16,8 +17,10 @@ from fastdist.testing.simulation.kernel import Kernel, Process
 
 Kind = int | str
 
-#: Frames that may arrive twice in a row: each is idempotent. TASKS frames are counted by both sides instead.
-DOUBLED = {FrameKind.RELEASE, FrameKind.STATE, FrameKind.RUN, FrameKind.FREE, FrameKind.RETRACT, FrameKind.DONE}
+#: Frames that may arrive twice: what they say is true the second time, too. TASKS and RELEASE frames are counted by
+#: both sides instead, and a worker does not remember the attempts that it failed or gave back, so that it would take a
+#: second RUN for the first.
+DOUBLED = frozenset({FrameKind.STATE, FrameKind.FREE, FrameKind.RETRACT, FrameKind.DONE})
 #: Where the length of the offsets of type names is in a DONE frame; a frame with new names may not come twice.
 TYPE_OFFSETS_LENGTH = slice(8 + 9 * 8, 8 + 10 * 8)
 
@@ -75,7 +78,7 @@ class Connection:
         self.slow = 1.0
         self._last = [0.0, 0.0]
         for side, party in enumerate(parties):
-            party.process.on_death.append(lambda side=side: self._died(side))
+            party.process.on_death.append(partial(self._died, side))
 
     def send(self, sender: Party, kind: Kind, body: Any) -> None:
         """Send something; what is sent into a connection that has ended is lost."""
@@ -84,16 +87,15 @@ class Connection:
             return
         self._put(1 - side, self._deliver, kind, body)
         weather = self.network.weather
-        if weather.doubled and kind in DOUBLED and self.network.kernel.random.random() < weather.doubled:
-            if kind != FrameKind.DONE or int.from_bytes(body[TYPE_OFFSETS_LENGTH], "little") <= 4:
-                self._put(1 - side, self._deliver, kind, body)
+        if weather.doubled and may_come_twice(kind, body) and self.network.kernel.random.random() < weather.doubled:
+            self._put(1 - side, self._deliver, kind, body)
 
     def _put(self, side: int, call: Callable[..., object], *arguments: Any) -> None:
         """Have something happen at one end, after all that is on its way there."""
         kernel, weather = self.network.kernel, self.network.weather
         delay = (weather.latency + kernel.random.expovariate(1.0) * weather.jitter) * self.slow
         self._last[side] = max(self._last[side], kernel.now + delay)
-        kernel.after(self._last[side] - kernel.now, self.parties[side].process.enter, call, (side, *arguments))
+        kernel.at(self._last[side], self.parties[side].process.enter, call, (side, *arguments))
 
     def _deliver(self, side: int, kind: Kind, body: Any) -> None:
         if not self.open[side] or self.is_cut:
@@ -136,6 +138,13 @@ class Connection:
     def is_live(self) -> bool:
         """Whether both sides may use it."""
         return all(self.open) and not self.is_cut
+
+
+def may_come_twice(kind: Kind, body: Any) -> bool:
+    """Whether a message means the same if it arrives again."""
+    if kind == FrameKind.DONE:
+        return int.from_bytes(body[TYPE_OFFSETS_LENGTH], "little") <= 4
+    return kind in DOUBLED
 
 
 class Network:

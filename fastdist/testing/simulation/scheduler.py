@@ -136,7 +136,11 @@ class SimulatedScheduler:
         del self.workers[entry.number]
         if not entry.has_nanny:
             self.monitor.blamed(self.core.processing(entry.number))
-        self.core.on_worker_lost(entry.number, not entry.has_nanny, reason)
+        if entry.has_nanny:
+            # Its nanny is about to tell what it was executing, unless it is the network that broke.
+            self.core.on_worker_lost(entry.number, False, reason, self.kernel.now)
+        else:
+            self.core.on_worker_lost(entry.number, True, reason)
         self._membership_changed()
 
     def drop(self, connection: Connection, reason: str) -> None:
@@ -153,7 +157,7 @@ class SimulatedScheduler:
 
     def _take_done(self, connection: Connection, body: bytes) -> None:
         if connection in self.entries:
-            self.core.on_done(self.entries[connection].number, body)
+            self.core.on_done(self.entries[connection].number, body, self.kernel.now)
 
     # -- clients
 

@@ -18,7 +18,7 @@ from fastdist.testing.simulation.monitor import Monitor, Recording, Violation
 from fastdist.testing.simulation.network import Network, Weather
 from fastdist.testing.simulation.scheduler import EPOCH, SEEDS, SimulatedScheduler
 from fastdist.testing.simulation.worker import Machine, SimulatedWorker
-from fastdist.testing.simulation.workloads import ALWAYS, MAKERS, Program, Spec
+from fastdist.testing.simulation.workloads import ALWAYS, MAKERS, Graph, Program, Spec
 
 #: Steps between two checks of everything, and steps and seconds after which a run counts as never ending.
 STEPS_PER_CHECK = 10_000
@@ -157,7 +157,7 @@ class Simulation:
 
     # -- what it is made of
 
-    def _graph(self, number: int, kind: str, size: int) -> list[Spec]:
+    def _graph(self, number: int, kind: str, size: int) -> Graph:
         dice = self.kernel.random
         specs = MAKERS[kind](dice, f"{kind}{number}", max(1, size))
         duration = self.scenario.seconds * dice.choice((0.1, 1.0, 1.0, 3.0))
@@ -166,7 +166,7 @@ class Simulation:
             if self.scenario.special and dice.random() < self.scenario.special:
                 self._make_special(spec)
             self.program.add(spec)
-        return specs
+        return Graph(specs)
 
     def _make_special(self, spec: Spec) -> None:
         dice = self.kernel.random
@@ -202,9 +202,8 @@ class Simulation:
         executing = list(worker.executing.items())
         if worker.machine.nanny and worker.core is not None:
             self.monitor.blamed(worker.executing_keys.values())
-            self.kernel.after(
-                self.kernel.random.random() * 0.2, self._report_death, worker.address, executing
-            )
+            late = self.kernel.random.random() * self.kernel.random.choice((0.01, 0.2, 5.0))
+            self.kernel.after(late, self._report_death, worker.address, executing)
         worker.process.kill()
         self._worker_ended(worker.machine)
 

@@ -1,17 +1,25 @@
 """Graphs of tasks that compute something that can be checked, and what may become of each of them.
 
 A task's value is a number made of its key and the values of its inputs, so that a wrong, stale or foreign input shows
-in every result behind it. May import: `_core/keys`.
+in every result behind it. May import: `_core`, the client's
+flattening.
 """
 
 from __future__ import annotations
 
 import random
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 from zlib import crc32
 
+import msgpack
+
+from fastdist._core.client.batch import INLINE, WANTED
 from fastdist._core.keys.canonical import encode_key
+from fastdist.client.flattening import Input
 
 #: More failures than any retry can outlast.
 ALWAYS = 1 << 30
@@ -71,6 +79,45 @@ class Spec:
     def failure(self) -> bytes:
         """What it raises."""
         return b"raised by " + self.key.encode()
+
+
+class Rows:
+    """The columns of a graph, as a client submits them."""
+
+    def __init__(self, specs: Sequence[Spec]) -> None:
+        numbers = {spec.key: number for number, spec in enumerate(specs)}
+        self.keys = [spec.canonical for spec in specs]
+        self.arguments: list[tuple[Any, ...]] = [tuple(map(Input, range(len(spec.inputs)))) for spec in specs]
+        self.flags = bytes(WANTED | INLINE if spec.wanted else 0 for spec in specs)
+        self.offsets = array("I", [0])
+        self.needs = array("I")
+        #: Packed options, and for each row 0 or one more than the place of its own.
+        self.packed: list[bytes] = []
+        self.options: list[int] = []
+        for spec in specs:
+            self.needs.extend(numbers[key] for key in spec.inputs)
+            self.offsets.append(len(self.needs))
+            self.options.append(self._option(spec))
+
+    def _option(self, spec: Spec) -> int:
+        if not spec.options:
+            return 0
+        packed = msgpack.packb(spec.options)
+        if packed not in self.packed:
+            self.packed.append(packed)
+        return self.packed.index(packed) + 1
+
+
+@dataclass
+class Graph:
+    """Tasks that are submitted together, in dependency order."""
+
+    specs: list[Spec]
+
+    @cached_property
+    def rows(self) -> Rows:
+        """Its columns."""
+        return Rows(self.specs)
 
 
 class Program:

@@ -1,0 +1,206 @@
+"""What tasks print and log, on its way to the scheduler.
+
+In a process that holds only workers, `sys.stdout` and `sys.stderr` are replaced by streams that also note, for whatever
+a task writes, which task it was; a handler of the root logger does the same for what is logged. A line is sent at once
+if none was sent a moment ago, and soon otherwise. May import: `_core`, `context`, `errors`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+
+from fastdist._core.worker.inspect import key_of
+from fastdist.context import current_task
+from fastdist.errors import CommClosedError
+
+if TYPE_CHECKING:
+    from fastdist.worker.worker import Worker
+
+#: Lines that one worker sends in a second, and that it may send at once after a pause; more are dropped and counted.
+LINES_PER_SECOND = 1_000
+BURST = 2_000
+#: Characters of one line.
+MAX_LINE = 8_192
+#: Seconds between two messages, and after which the beginning of a line is sent without its end.
+PAUSE = 0.05
+PARTIAL_AGE = 0.2
+
+#: time, stream ("stdout", "stderr", "log" or "note"), text
+Line = tuple[float, str, str]
+
+
+class TaskOutput:
+    """What the tasks of one worker wrote.
+
+    Parameters
+    ----------
+    worker : Worker
+        Where they execute.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        # A line can be written while another one is: by a finaliser, in the same thread.
+        self._lock = threading.RLock()
+        self._partial: dict[tuple[bytes, str], tuple[float, str]] = {}
+        self._lines: dict[bytes, list[Line]] = {}
+        self._dropped: dict[bytes, int] = {}
+        self._room = float(BURST)
+        self._room_at = self._sent_at = time.monotonic()
+        self._planned = False
+
+    def add(self, task_id: int, stream: str, text: str) -> None:
+        """A task wrote a text; in any thread."""
+        key = key_of(self._worker.core, task_id)
+        if not key or not text:
+            return
+        with self._lock:
+            _, before = self._partial.pop((key, stream), (0.0, ""))
+            *whole, rest = (before + text).split("\n")
+            for line in whole:
+                self._add_line(key, stream, line)
+            if len(rest) > MAX_LINE:
+                self._add_line(key, stream, rest)
+            elif rest:
+                self._partial[key, stream] = (time.monotonic(), rest)
+            if self._lines and time.monotonic() - self._sent_at > PAUSE:
+                self._send()
+            if (self._lines or self._partial or self._dropped) and not self._planned:
+                self._plan()
+
+    def _add_line(self, key: bytes, stream: str, line: str) -> None:
+        now = time.monotonic()
+        self._room = min(float(BURST), self._room + (now - self._room_at) * LINES_PER_SECOND)
+        self._room_at = now
+        # Once one was dropped, all are until that has been said: so the count stands where they are missing.
+        if self._room < 1 or self._dropped:
+            self._dropped[key] = self._dropped.get(key, 0) + 1
+            return
+        self._room -= 1
+        if len(line) > MAX_LINE:
+            line = f"{line[:MAX_LINE]}... ({len(line) - MAX_LINE} more characters)"
+        self._lines.setdefault(key, []).append((time.time(), stream, line))
+
+    def _note_dropped(self) -> None:
+        for key, count in self._dropped.items():
+            text = f"... {count} lines dropped: this worker may send {LINES_PER_SECOND} a second"
+            self._lines.setdefault(key, []).append((time.time(), "note", text))
+        self._dropped.clear()
+
+    def _plan(self) -> None:
+        self._planned = True
+        loop = self._worker.event_loop
+        # A loop that is closed belongs to a worker that is gone.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(loop.call_later, PAUSE, self.flush)
+
+    def flush(self, *, last: bool = False) -> None:
+        """Send what waits; the `last` time also what waits for the end of its line."""
+        with self._lock:
+            self._planned = False
+            now = time.monotonic()
+            for (key, stream), (since, text) in list(self._partial.items()):
+                if last or now - since >= PARTIAL_AGE:
+                    del self._partial[key, stream]
+                    self._add_line(key, stream, text)
+            self._note_dropped()
+            self._send()
+            if self._partial and not last:
+                self._plan()
+
+    def _send(self) -> None:
+        if not self._lines:
+            return
+        lines, self._lines = self._lines, {}
+        self._sent_at = time.monotonic()
+        name = str(self._worker.name)
+        try:
+            # Under the lock: what comes later is sent later.
+            self._worker.scheduler.notify(
+                "task-output",
+                keys=list(lines),
+                counts=[len(each) for each in lines.values()],
+                buffers=[msgpack.packb((name, each), unicode_errors="replace") for each in lines.values()],
+            )
+        except CommClosedError:
+            # Nobody is left to read it; it was written to the streams of this process, too.
+            return
+
+
+def note_output(stream: str, text: str) -> None:
+    """Note what the running code wrote, if it is a task."""
+    task = current_task.get()
+    if task is not None and task.task_id:
+        output = getattr(task.worker, "task_output", None)
+        if output is not None:
+            output.add(task.task_id, stream, text)
+
+
+class TaskStream:
+    """A text stream that notes what tasks write to it.
+
+    Parameters
+    ----------
+    stream : file
+        Where all that is written goes, from tasks or not.
+    name : str
+        "stdout" or "stderr".
+    """
+
+    def __init__(self, stream: Any, name: str) -> None:
+        self._stream = stream
+        self._name = name
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        written: int = self._stream.write(text)
+        note_output(self._name, text)
+        return written
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write several texts."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class TaskLogHandler(logging.Handler):
+    """Notes what tasks log, unless it is noted already because it goes to a TaskStream."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Note one record."""
+        try:
+            if current_task.get() is not None and not _is_shown(record.name):
+                note_output("log", f"{self.format(record)}\n")
+        except Exception:
+            self.handleError(record)
+
+
+def _is_shown(name: str) -> bool:
+    logger: logging.Logger | None = logging.getLogger(name)
+    while logger is not None:
+        if any(isinstance(getattr(each, "stream", None), TaskStream) for each in logger.handlers):
+            return True
+        logger = logger.parent if logger.propagate else None
+    return False
+
+
+def capture_output() -> None:
+    """Note what tasks write from now on; for processes that hold only workers."""
+    if isinstance(sys.stdout, TaskStream):
+        return
+    sys.stdout = TaskStream(sys.stdout, "stdout")  # type: ignore[assignment]
+    sys.stderr = TaskStream(sys.stderr, "stderr")  # type: ignore[assignment]
+    handler = TaskLogHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s - %(name)s - %(message)s"))
+    logging.getLogger().addHandler(handler)
