@@ -15,7 +15,7 @@ SOURCES := $(shell find fastdist -type f \( -name '*.py' -o -name '*.py[xi]' -o 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test test-dask demo bench bench-smoke lint annotate debug asan wheel clean ci install core-tests
+.PHONY: help dev test test-dask simulate demo bench bench-smoke lint annotate debug asan wheel clean ci install core-tests
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -67,6 +67,9 @@ test: $(VENV)/installed  ## run the tests against the built wheel
 test-dask: $(VENV)/installed  ## run a selection of dask's own tests on fastdist (DASK_ARGS=--full for all)
 	$(fresh_tree)
 	cd $(VENV)/tree && ../bin/python tests/dask_suites/run.py $(DASK_ARGS)
+
+simulate: $(VENV)/installed  ## run simulated clusters, seed after seed, until stopped (SIMULATE_ARGS="--seconds 180")
+	cd $(VENV) && bin/python -m fastdist.testing.simulation $(SIMULATE_ARGS)
 
 demo:  ## count the identifiers of the standard library
 	@$(MAKE) --no-print-directory install VENV=.venv-demo EXTRA=

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from os import environ as _environ
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,9 +40,11 @@ if TYPE_CHECKING:
         FutureCancelledError,
         FuturesCancelledError,
         KilledWorker,
+        Reason,
         Reschedule,
         TaskInterrupted,
         TaskTimeout,
+        WorkerDeath,
     )
     from fastdist.nanny import Nanny
     from fastdist.plugins import NannyPlugin, SchedulerPlugin, WorkerPlugin
@@ -80,6 +83,7 @@ _HOMES = {
     "NannyPlugin": "fastdist.plugins",
     "PipInstall": "fastdist.builtin_plugins",
     "Queue": "fastdist.client.coordination",
+    "Reason": "fastdist.errors",
     "Reschedule": "fastdist.errors",
     "TaskInterrupted": "fastdist.errors",
     "TaskTimeout": "fastdist.errors",
@@ -97,6 +101,7 @@ _HOMES = {
     "UploadFile": "fastdist.builtin_plugins",
     "Variable": "fastdist.client.coordination",
     "Worker": "fastdist.worker.worker",
+    "WorkerDeath": "fastdist.errors",
     "WorkerPlugin": "fastdist.plugins",
     "as_completed": "fastdist.client",
     "connect": "fastdist.compat.rpc",
@@ -145,9 +150,8 @@ __all__ = [
     "NannyPlugin",
     "PipInstall",
     "Queue",
+    "Reason",
     "Reschedule",
-    "TaskInterrupted",
-    "TaskTimeout",
     "Retry",
     "SSHCluster",
     "Scheduler",
@@ -157,11 +161,14 @@ __all__ = [
     "SpecCluster",
     "Status",
     "SubprocessCluster",
+    "TaskInterrupted",
+    "TaskTimeout",
     "TimeoutError",
     "UploadDirectory",
     "UploadFile",
     "Variable",
     "Worker",
+    "WorkerDeath",
     "WorkerPlugin",
     "as_completed",
     "connect",
@@ -213,3 +220,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+if _environ.get("FASTDIST_AS_DISTRIBUTED", "").strip().lower() not in ("", "0", "false", "no", "off"):
+    import_module(f"{__name__}.as_distributed")

@@ -40,6 +40,9 @@ ALIASES: dict[str, dict[str, str]] = {
         **_from(f"{_TOP}.compat.names", "CompatibleExecutor"),
         **_CONCURRENT,
     },
+    "cli.dask_scheduler": _from(f"{_TOP}.cli.scheduler", "main"),
+    "cli.dask_spec": _from(f"{_TOP}.cli.spec", "main"),
+    "cli.dask_worker": _from(f"{_TOP}.cli.worker", "main"),
     "cluster_dump": _from(f"{_TOP}.client.cluster_dump", "DumpArtefact load_cluster_dump write_state"),
     "comm": {
         **_from(
@@ -48,6 +51,13 @@ ALIASES: dict[str, dict[str, str]] = {
         ),
         **_from(f"{_TOP}.errors", "CommClosedError"),
     },
+    "comm.addressing": {
+        **_from(f"{_TOP}.comm", "parse_address"),
+        **_from(
+            f"{_TOP}.compat.addresses",
+            "get_address_host get_address_host_port get_local_address_for resolve_address",
+        ),
+    },
     "core": {
         **_from(f"{_TOP}.status", "Status"),
         **_from(f"{_TOP}.errors", "CommClosedError RPCClosed"),
@@ -55,10 +65,12 @@ ALIASES: dict[str, dict[str, str]] = {
         **_from(f"{_TOP}.compat.utils", "clean_exception error_message coerce_to_address"),
     },
     "deploy.adaptive": _from(f"{_TOP}.deploy", "Adaptive"),
+    "deploy.utils": _from(f"{_TOP}.deploy.local", "nprocesses_nthreads"),
     "diagnostics": {
         **_from(f"{_TOP}.client.planned", "MemorySampler"),
         **_from(f"{_TOP}.client.progress", "progress"),
     },
+    "diagnostics.memory_sampler": _from(f"{_TOP}.client.planned", "MemorySampler"),
     "diagnostics.memray": _from(f"{_TOP}.client.planned", "memray_scheduler memray_workers"),
     "diagnostics.progressbar": _from(f"{_TOP}.client.progress", "progress"),
     "diagnostics.task_stream": _from(f"{_TOP}.client.task_records", "get_task_stream"),

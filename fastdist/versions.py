@@ -20,6 +20,10 @@ REQUIRED = ("fastdist", "msgpack", "cloudpickle")
 OPTIONAL = ("dask", "distributed", "toolz", "tornado", "numpy", "pandas", "lz4")
 
 
+#: Packages in whose formats functions and values travel most often; these are compared at every connect.
+COMPARED = ("fastdist", "cloudpickle", "numpy", "pandas", "dask", "pyarrow")
+
+
 class VersionMismatchWarning(Warning):
     """Processes of one cluster run different versions of a package."""
 
@@ -95,3 +99,57 @@ def differences(versions: Mapping[str, Any]) -> str:
             )
             lines.append(f"  {package}: {'; '.join(found)}")
     return "\n".join(lines)
+
+
+def running_versions() -> dict[str, str]:
+    """The versions of Python and of those packages of `COMPARED` that this process has loaded.
+
+    Each process tells them when it connects; what is not loaded would take milliseconds to find.
+
+    Examples
+    --------
+    >>> sorted(running_versions())[-1]
+    'python'
+    """
+    found = {"python": platform.python_version()}
+    for name in COMPARED:
+        version = getattr(sys.modules.get(name), "__version__", None)
+        if isinstance(version, str):
+            found[name] = version
+    return found
+
+
+def refuse_other_python(theirs: Mapping[str, str], who: str) -> None:
+    """Refuse a process that runs another minor version of Python than this one.
+
+    Functions that are pickled by value hold bytecode, which another minor version may crash on.
+
+    Raises
+    ------
+    ValueError
+        If it does; the text says what to do.
+    """
+    version = theirs.get("python")
+    mine = platform.python_version()
+    if isinstance(version, str) and version.split(".")[:2] != mine.split(".")[:2]:
+        raise ValueError(
+            f"{who} runs Python {version} and the scheduler Python {mine}; functions cannot travel between them: "
+            "run the same minor version of Python everywhere"
+        )
+
+
+def differing(mine: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Packages that both have loaded in versions that differ by more than a correction.
+
+    Examples
+    --------
+    >>> differing({"numpy": "2.1.0"}, {"numpy": "1.26.4"})
+    {'numpy': ('2.1.0', '1.26.4')}
+    >>> differing({"numpy": "2.1.0"}, {"numpy": "2.1.3"})
+    {}
+    """
+    return {
+        name: (mine[name], theirs[name])
+        for name in COMPARED
+        if name in mine and name in theirs and mine[name].split(".")[:2] != theirs[name].split(".")[:2]
+    }

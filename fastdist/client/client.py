@@ -155,10 +155,8 @@ class Client(
             The name of the task: the same key is the same task.
         workers, allow_other_workers : str, number or collection; bool
             Workers, by address, name or host, that may run it; whether others may if none of them is there.
-            While no worker fits, the task waits for one to come, and a warning in the log says so.
         resources : dict, optional
-            Amounts of resources that it takes while it runs, such as ``{"GPU": 1}``; as for `workers`, it
-            waits for a worker that has them.
+            Amounts of resources that it takes while it runs, such as ``{"GPU": 1}``. While no worker fits, it waits.
         retries : int or Retry, optional
             How often it is tried again when it raised; a `Retry` says also after which errors, when and where.
         priority, fifo_timeout : number; number or str
@@ -169,8 +167,7 @@ class Client(
         pure : bool
             Whether the same call gives the same result, so that it need not run twice.
         timeout : number or str, optional
-            How long the task may execute, unless the function has an argument of that name and gets it. Then it is
-            interrupted, and fails with `TaskTimeout`, which says where it was.
+            How long it may execute until it fails with `TaskTimeout`; a function with such an argument gets it itself.
 
         Raises
         ------
@@ -190,7 +187,6 @@ class Client(
             raise TypeError("First input to submit must be a callable function")
         if actor or actors:
             func, key, pure = make_actor(func, key)
-        timeout = take_timeout(func, kwargs) if "timeout" in kwargs else None
         self._check_usable()
         return self._submitter.submit(
             func,
@@ -205,7 +201,7 @@ class Client(
                 retries=retries,
                 priority=priority,
                 actor=actor or actors,
-                timeout=timeout,
+                timeout=take_timeout(func, kwargs),
             ),
             fifo_timeout=parse_seconds(fifo_timeout, "fifo_timeout") or 0.0,
         )
@@ -355,7 +351,7 @@ class Client(
         if stop is not None:
             # What this client wants no more, and the scheduler has not heard of, must not look wanted.
             self._submitter.make_keys_free()
-        how = {} if stop is None else {"stop": stop}
+        how: dict[str, Any] = {} if stop is None else {"stop": stop}
         reply = await self._connection.call("cancel", keys=keys, force=force, reason=reason, message=msg, **how)
         tell_unkillable(reply.get("unkillable") or [])
 

@@ -23,6 +23,7 @@ from fastdist.comm.token import Token
 from fastdist.errors import ClosedClientError, CommClosedError, MessageError
 from fastdist.rpc.fields import whole
 from fastdist.rpc.peer import Handler, Peer, Reply
+from fastdist.versions import running_versions
 
 logger = logging.getLogger("fastdist.client")
 
@@ -167,7 +168,7 @@ class SchedulerConnection:
                 "register-client",
                 timeout=timeout,
                 client=self._client_id,
-                versions=versions(),
+                versions=running_versions(),
                 returns=returns,
                 **fields,
             )
@@ -491,8 +492,11 @@ class SchedulerConnection:
             last_id = self._outbox.last_id()
         if self._pump is not None and not self._pump.done():
             await asyncio.shield(self._pump)
-        known = (self._table.future(id) for id in self._table.live_ids() if id <= last_id)
-        pending = [each for each in known if each is not None and each.state == TaskStatus.STATUS_PENDING]
+        futures = (self._table.future(id) for id in self._table.live_ids() if id <= last_id)
+        known = [each for each in futures if each is not None]
+        pending = [each for each in known if each.state == TaskStatus.STATUS_PENDING]
+        # Ctrl-C may have broken the connection between the news of these and those who watch for it.
+        self._on_done([each.id for each in known if each.state != TaskStatus.STATUS_PENDING])
         for start in range(0, len(pending), IDS_PER_QUESTION):
             asked = pending[start : start + IDS_PER_QUESTION]
             reply = await peer.call("who-has", ids=[future.id for future in asked])
@@ -526,12 +530,3 @@ class SchedulerConnection:
             except CommClosedError:
                 return
             await peer.close(timeout)
-
-
-def versions() -> dict[str, str]:
-    """What the scheduler compares with its own versions."""
-    import platform
-
-    import msgpack
-
-    return {"python": platform.python_version(), "msgpack": ".".join(map(str, msgpack.version))}

@@ -23,7 +23,7 @@ cdef class Rows:
     cdef vector[uint32_t] needs
     cdef vector[uint32_t] row_of    # the row that last needed this key, plus one ...
     cdef vector[uint32_t] place_in  # ... and as which of its dependencies
-    cdef vector[uint32_t] elsewhere # rows without a function
+    cdef vector[uint32_t] elsewhere  # rows without a function
     cdef object held                # says whether the result of a key comes from elsewhere
     cdef uint32_t row               # being made, plus one
     cdef uint32_t start             # of its dependencies

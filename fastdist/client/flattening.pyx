@@ -161,7 +161,8 @@ cdef class Rows:
             if i % PAUSE == 0:
                 pause()
         return (
-            keys, key_bytes, functions, args, kwargs, make_array(offsets), make_array(needs), externals, make_array(place)
+            keys, key_bytes, functions, args, kwargs, make_array(offsets), make_array(needs), externals,
+            make_array(place)
         )
 
     cdef uint32_t number(self, object key) except? 0xFFFFFFFE:

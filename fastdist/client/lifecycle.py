@@ -263,7 +263,8 @@ class Lifecycle:
         if self._errands:
             await asyncio.wait(self._errands, timeout=timeout)
         self._outcomes.set_end(Reason.CLIENT_CLOSED)
-        self._notifier.dispatch(self._table.cancel_all())
+        self._table.cancel_all()
+        self._notifier.dispatch_all()
         try:
             await self._connection.close(timeout or 0)
             if hasattr(self, "_pool"):

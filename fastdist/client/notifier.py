@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterable
 
 from fastdist._core.client.futures import FutureTable
@@ -23,6 +24,8 @@ class Notifier:
     def __init__(self, table: FutureTable):
         self._table = table
         self._sinks: dict[int, list[Sink]] = {}
+        # A list may not be taken away between the look for it and the addition to it.
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._sinks)
@@ -32,7 +35,8 @@ class Notifier:
         ready = []
         for future in futures:
             # First the sink, then the mark: whoever reports the id in between finds the sink.
-            self._sinks.setdefault(future.id, []).append(sink)
+            with self._lock:
+                self._sinks.setdefault(future.id, []).append(sink)
             if not self._table.watch(future):
                 ready.append(future.id)
         if ready:
@@ -41,18 +45,24 @@ class Notifier:
     def dispatch(self, ids: list[int]) -> None:
         """Tell the sinks of these ids, which are done."""
         by_sink: dict[Sink, list[int]] = {}
-        for id in ids:
-            for sink in self._sinks.pop(id, ()):
-                by_sink.setdefault(sink, []).append(id)
+        with self._lock:
+            for id in ids:
+                for sink in self._sinks.pop(id, ()):
+                    by_sink.setdefault(sink, []).append(id)
         for sink, done in by_sink.items():
             sink(done)
 
+    def dispatch_all(self) -> None:
+        """Tell everybody: all futures are done."""
+        self.dispatch(list(self._sinks))
+
     def unwatch(self, futures: Iterable[Future], sink: Sink) -> None:
         """Undo `watch` for futures that are not done."""
-        for future in futures:
-            sinks = self._sinks.get(future.id)
-            if sinks is not None:
-                with contextlib.suppress(ValueError):
-                    sinks.remove(sink)
-                if not sinks:
-                    self._sinks.pop(future.id, None)
+        with self._lock:
+            for future in futures:
+                sinks = self._sinks.get(future.id)
+                if sinks is not None:
+                    with contextlib.suppress(ValueError):
+                        sinks.remove(sink)
+                    if not sinks:
+                        self._sinks.pop(future.id, None)

@@ -11,6 +11,7 @@ from fastdist._core.client.futures import FutureTable
 from fastdist._core.codec.frames import TaskStatus
 from fastdist._core.codec.values import decode_value
 from fastdist.client.future import Future
+from fastdist.client.missing_modules import point_to_modules
 from fastdist.errors import FutureCancelledError, KilledWorker, Reason, TaskLostError, WorkerDeath
 from fastdist.protocol.failures import load_failure
 
@@ -101,11 +102,11 @@ def load_error(payload: bytes | None, key: object) -> BaseException:
     """The exception in the payload of a failed task: its own, or what the scheduler says happened to it."""
     fields = read_reason(payload)
     if fields is None:
-        return (
-            RuntimeError(f"the task {key!r} failed, and nothing was said about it")
-            if not payload
-            else load_failure(payload)
-        )
+        if not payload:
+            return RuntimeError(f"the task {key!r} failed, and nothing was said about it")
+        error = load_failure(payload)
+        point_to_modules(error)
+        return error
     reason, message = fields.get("reason"), str(fields.get("message", ""))
     if reason == "killed-worker":
         deaths = [WorkerDeath(**death) for death in fields.get("deaths", ())]

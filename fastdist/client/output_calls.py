@@ -85,7 +85,7 @@ def on_output(peer: Any, fields: dict[str, Any], buffers: list[Any]) -> None:
     if dropped:
         builtins.print(f"[fastdist] ... {dropped} lines of tasks dropped: this client reads too slowly")
     for key, payload in zip(items(fields, "keys", bytes), buffers, strict=True):
-        name = decode_key(key)
+        name = str(decode_key(key))
         for line in read_lines(payload):
             stream = sys.stdout if line.stream == "stdout" else sys.stderr
             builtins.print(f"[{line.worker} | {name}] {line.text}", file=stream)

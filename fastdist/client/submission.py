@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import itertools
+import pickle
 import queue
 import threading
 import uuid
@@ -13,15 +16,21 @@ from typing import Any
 from fastdist import config
 from fastdist._core.client.batch import TaskBatch
 from fastdist._core.client.futures import FutureTable
+from fastdist._core.codec.sizeof import sizeof
 from fastdist._core.keys.canonical import decode_key, encode_key
 from fastdist._core.keys.hash import KeyMaker, function_name
 from fastdist.client.future import Future
 from fastdist.client.options import unique
+from fastdist.errors import SerializationError
 from fastdist.protocol.arguments import pickle_arguments
 from fastdist.protocol.functions import FunctionCache, SerializedFunction
 
 #: Functions that the scheduler keeps for one client; beyond it the least recently used is dropped.
 SENT_FUNCTIONS = 2_000
+#: Data of more bytes that all tasks of a map share is not sent with each of them.
+LARGE_ARGUMENT = 32_768
+#: Where the classes of arrays and tables come from.
+ARRAY_MODULES = ("numpy", "pandas", "pyarrow")
 
 
 class SentFunctions:
@@ -208,6 +217,9 @@ class Submitter:
             else:
                 future = batch.add(key_bytes, number, args, kwargs, batch.add_options(options))
             batch.finish()
+        except SerializationError as error:
+            batch.abort()
+            raise name_task(error, f"the task {decode_key(key_bytes)!r}") from error.__cause__
         except BaseException:
             batch.abort()
             raise
@@ -249,6 +261,8 @@ class Submitter:
         rows: Iterator[tuple[Any, ...]] = zip(*iterables)  # noqa: B905 (the shortest one counts)
         if not batch_size or batch_size <= 1 or expected <= batch_size:
             batch_size = max(1, expected)
+        if expected > 1 and kwargs:
+            function, kwargs = bind_large(function, kwargs)
         futures: list[Future] = []
         for start in range(0, expected, batch_size):
             part = itertools.islice(rows, batch_size)
@@ -287,6 +301,9 @@ class Submitter:
                     rows, expected, make_key, make_other_key, kwargs, number, batch.add_options(options)
                 )
             batch.finish()
+        except SerializationError as error:
+            batch.abort()
+            raise name_task(error, f"a task of {function_name(function)}") from error.__cause__
         except BaseException:
             batch.abort()
             raise
@@ -355,5 +372,46 @@ def check_iterables(iterables: tuple[Any, ...]) -> None:
             raise TypeError(f"map takes collections with a length, and {type(iterable).__name__} has none")
 
 
+def bind_large(
+    function: Callable[..., Any], kwargs: dict[str, Any]
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The function with its large arguments, and the others: a function travels once for all of its tasks."""
+    large = {
+        name: value for name, value in kwargs.items() if sizeof(value) > LARGE_ARGUMENT and is_data(value)
+    }
+    if not large:
+        return function, kwargs
+    return functools.partial(function, **large), {name: kwargs[name] for name in kwargs if name not in large}
+
+
+def is_data(value: Any) -> bool:
+    """Whether a value is data without futures in it, and no object that tasks may want to change."""
+    try:
+        _DataPickler(io.BytesIO(), 5).dump(value)
+    except (pickle.PicklingError, RecursionError):
+        return False
+    return True
+
+
+class _DataPickler(pickle.Pickler):
+    """Refuses all but builtin values and arrays. It is asked for objects of other classes only."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if value is int:
+            # What stands for an array, see below.
+            return NotImplemented
+        known = hasattr(value, "nbytes") or hasattr(value, "memory_usage")
+        objects = getattr(getattr(value, "dtype", None), "hasobject", False)
+        if objects or not known or type(value).__module__.partition(".")[0] not in ARRAY_MODULES:
+            raise pickle.PicklingError(f"a {type(value).__name__} is no data")
+        return int, ()
+
+
 def _never_called() -> bytes:
     raise AssertionError("every row of this map has a key")
+
+
+def name_task(error: SerializationError, task: str) -> SerializationError:
+    """The same error with the task in its text."""
+    error.args = (f"{task} cannot be sent: {error}",)
+    return error

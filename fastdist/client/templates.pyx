@@ -7,7 +7,7 @@ an object of their own. What rows have in common, by identity, becomes a constan
 
 cimport cython
 
-from fastdist.client.flattening cimport Input, is_plain
+from fastdist.client.flattening cimport is_plain
 
 from functools import partial
 

@@ -21,6 +21,7 @@ class WhyCalls(Lifecycle):
     def _make_parts(self) -> None:
         super()._make_parts()
         self._connection.handlers["unrunnable"] = on_unrunnable
+        self._connection.handlers["versions-differ"] = on_versions_differ
 
     def why(self, key: Any) -> Any:
         """Why a task is not finished, in one sentence.
@@ -67,3 +68,12 @@ class WhyCalls(Lifecycle):
 def on_unrunnable(peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
     """Warn that a task cannot run as things are; a worker may come, so it is left pending."""
     logger.warning("%s", text(fields, "sentence", 1 << 16))
+
+
+def on_versions_differ(peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
+    """Warn that a worker runs other versions of what functions and values travel in."""
+    logger.warning(
+        "the worker at %s runs other versions than this client, so that functions and results may fail to load: %s",
+        text(fields, "address", 1024),
+        text(fields, "differences", 1 << 16),
+    )

@@ -25,6 +25,7 @@ class LentReader:
     """
 
     def __init__(self, descriptor: int) -> None:
+        self.wake_descriptor = -1
         self.wake_descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
@@ -62,6 +63,6 @@ class LentReader:
 
     def close(self) -> None:
         """Give the descriptor back; nobody waits any more."""
-        if self.wake_descriptor >= 0:
-            os.close(self.wake_descriptor)
-            self.wake_descriptor = -1
+        descriptor, self.wake_descriptor = self.wake_descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)

@@ -256,7 +256,9 @@ def publish_defaults() -> None:
     Libraries ask `dask.config.get("distributed...")` without a default.
     """
     config: Any = sys.modules.get("dask.config")
-    if config is None or "distributed.config" in sys.modules or not hasattr(config, "update_defaults"):
+    # Under `fastdist.as_distributed` that name is ours, which has told it nothing yet.
+    told = sys.modules.get("distributed.config") not in (None, sys.modules["fastdist.config"])
+    if config is None or told or not hasattr(config, "update_defaults"):
         return
     tree: dict[str, Any] = {}
     values = {setting.dask_name: setting.default for setting in SETTINGS.values()}

@@ -412,11 +412,11 @@ class SpecCluster(Cluster):
                     self._worker_left(name)
             await asyncio.sleep(self.scheduler_sync_interval)
 
-    def _worker_left(self, name: Any) -> None:
+    def _worker_left(self, name: Any, for_good: bool = False) -> None:
         """The scheduler lost a worker: if it is not back in time, what started it is given up, too."""
         if self._status is not Status.running or self._loop is None:
             return
-        patience = float(config.get("deploy.lost-worker-timeout"))
+        patience = 0.0 if for_good else float(config.get("deploy.lost-worker-timeout"))
         old = self._absent.pop(name, None)
         if old is not None:
             old.cancel()

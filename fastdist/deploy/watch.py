@@ -34,4 +34,4 @@ class Watch(Extension):
         """A worker has left."""
         cluster = self._cluster()
         if cluster is not None:
-            cluster._worker_left(entry.name)
+            cluster._worker_left(entry.name, for_good=entry.retired)

@@ -401,7 +401,9 @@ class Nanny(PluginCalls, BorrowedAttributes):
         self._process = self._channel = self._observation = None
         self._ended.set_result(status)
         if not self._started.done():
-            reason = self._end_reason or f"its process ended with {status}"
+            reason = self._end_reason or how_it_ended(status, observed)
+            if observed["stderr"] and not self._end_reason:
+                reason += f"; its last words were: {observed['stderr'][-1]}"
             self._started.set_exception(RuntimeError(f"worker {self.name!r} did not start: {reason}"))
             # Whoever waits gets it; if nobody does, this is the place where it was seen.
             self._started.exception()

@@ -16,11 +16,12 @@ from fastdist._core.codec.frames import ColumnReader, FrameKind
 from fastdist._core.keys.canonical import encode_key
 from fastdist._core.scheduler.reasons import Reason, reason_payload
 from fastdist.errors import ClosedClientError, CommClosedError
-from fastdist.rpc.fields import flag, ids, items, text, whole
+from fastdist.rpc.fields import flag, ids, items, mapping, text, whole
 from fastdist.rpc.peer import Handler, Peer
 from fastdist.scheduler.extensions.stopping import WAYS
 from fastdist.scheduler.membership import ClientEntry
 from fastdist.scheduler.options import read_options, worker_restriction
+from fastdist.versions import refuse_other_python
 
 if TYPE_CHECKING:
     from fastdist.scheduler.extensions.stopping import Stopping
@@ -74,6 +75,8 @@ class ClientHandlers:
         name = text(fields, "client", 256)
         if peer in self.entries:
             raise ValueError(f"the client {name!r} has registered on this connection already")
+        versions = mapping(fields, "versions", 1_000, default={})
+        refuse_other_python(versions, "this client")
         returning = whole(fields, "returning", -1, default=-1)
         if returning >= 0:
             entry = self._take_back(name, returning)
@@ -82,7 +85,7 @@ class ClientHandlers:
                 self.scheduler.core.on_client(name),
                 peer,
                 name,
-                dict(fields.get("versions") or {}),
+                dict(versions),
                 returns=flag(fields, "returns", default=False),
             )
         entry.peer = peer

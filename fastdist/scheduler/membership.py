@@ -32,6 +32,8 @@ class WorkerEntry:
     versions: dict[str, str]
     status: str = "running"
     closing: bool = False
+    #: Nobody is to start it again.
+    retired: bool = False
     #: It is given no more work, and its data goes to others.
     retiring: bool = False
     beat_interval: float = 1.0

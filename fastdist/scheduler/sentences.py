@@ -49,7 +49,8 @@ def held_back(key: object, able: Sequence[WorkerEntry]) -> str:
     """All workers that could run it are there, and do not take work."""
     names = ", ".join(f"{entry.address} {why_no_work(entry)}" for entry in able[:SHOWN_WORKERS])
     if all(entry.status == "paused" for entry in able):
-        return f"{key!r} is held back by memory: each worker that could run it is paused until it has freed some: {names}"
+        text = f"{key!r} is held back by memory: each worker that could run it is paused until it has freed some"
+        return f"{text}: {names}"
     return f"{key!r} is ready, but no worker that could run it takes work now: {names}"
 
 
@@ -125,7 +126,8 @@ def taken_back(key: object, address: str) -> str:
 def sent_ahead(key: object, address: str, inputs: Sequence[object], count: int) -> str:
     """A worker has it, before its inputs are there."""
     others = f" and {plural(count - 1, 'other')}" if count > 1 else ""
-    return f"{key!r} was sent ahead to the worker at {address}, which starts it when its input {inputs[0]!r}{others} is there"
+    text = f"{key!r} was sent ahead to the worker at {address}, which starts it when its input"
+    return f"{text} {inputs[0]!r}{others} is there"
 
 
 def ended(key: object, state: str) -> str:

@@ -15,6 +15,7 @@ from fastdist.rpc.fields import mapping, number, text, whole
 from fastdist.rpc.peer import Handler, Peer
 from fastdist.scheduler.deaths import read_report
 from fastdist.scheduler.membership import WorkerEntry
+from fastdist.versions import refuse_other_python
 
 if TYPE_CHECKING:
     from fastdist.scheduler.scheduler import Scheduler
@@ -65,6 +66,8 @@ class WorkerHandlers:
         if members.named(name) is not None:
             raise ValueError(f"name taken, {name}")
         resources = mapping(fields, "resources", default={})
+        versions = mapping(fields, "versions", 1_000, default={})
+        refuse_other_python(versions, f"the worker at {address}")
         entry = WorkerEntry(
             number=-1,
             peer=peer,
@@ -77,7 +80,7 @@ class WorkerHandlers:
             resources={key: number(resources, key, 0.0) for key in resources},
             nanny=text(fields, "nanny", 1024, default=None),
             local_directory=text(fields, "local_directory", default="") or "",
-            versions=dict(fields.get("versions") or {}),
+            versions=dict(versions),
         )
         entry.number = self.scheduler.core.on_worker(
             address, entry.nthreads, entry.nanny is not None, dict(entry.resources)

@@ -284,20 +284,20 @@ cdef class Execution(Values):
         """Read the connection until there is a task; NULL at once if another thread reads it."""
         cdef TaskRecord* record
         cdef int bell = -1 if self.comm is None else self.comm.reader_descriptor()
-        if bell < 0 or not self.core.watch(bell):
+        if bell < 0 or not slots.watch(self.core, bell):
             return NULL
         self.found = NULL
         try:
             self.comm.read_until(self.look, None)
         finally:
-            self.core.unwatch()
+            slots.unwatch(self.core)
         record = self.found
         self.found = NULL
         return record
 
     def look(self) -> bool:
         """Whether the thread that reads the connection has something else to do."""
-        self.found = self.core.look()
+        self.found = slots.look(self.core)
         return self.found != NULL or self.core.gate.closed
 
     cdef TaskRecord* execute(self, TaskRecord* record, Task task) except? NULL:

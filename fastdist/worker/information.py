@@ -52,6 +52,7 @@ class Information:
         self._worker = worker
         self._records: deque[tuple[Any, ...]] = deque(maxlen=MAX_RECORDS)
         self._planned = False
+        self._recording = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def handlers(self) -> dict[str, Handler]:
@@ -103,7 +104,14 @@ class Information:
     def record_tasks(self, peer: Peer, fields: Fields, buffers: list[Any]) -> None:
         """Write executions down from now on, or no more."""
         self._loop = asyncio.get_running_loop()
-        self._worker.execution.recorder = self._note if flag(fields, "on") else None
+        self._recording = flag(fields, "on")
+        # The message may follow the answer to the registration so closely that it comes before that was read.
+        if hasattr(self._worker, "execution"):
+            self.set_recorder()
+
+    def set_recorder(self) -> None:
+        """Have the execution write down what it executes, if that is wanted."""
+        self._worker.execution.recorder = self._note if self._recording else None
 
     def _note(self, task_id: int, start: float, stop: float, nbytes: int, kind: type | None) -> None:
         # In an execution thread, after each task; a deque needs no lock.

@@ -100,7 +100,7 @@ class TaskOutput:
         loop = self._worker.event_loop
         # A loop that is closed belongs to a worker that is gone.
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(loop.call_later, PAUSE, self.flush)
+            loop.call_soon_threadsafe(lambda: loop.call_later(PAUSE, self.flush))
 
     def flush(self, *, last: bool = False) -> None:
         """Send what waits; the `last` time also what waits for the end of its line."""
@@ -199,8 +199,8 @@ def capture_output() -> None:
     """Note what tasks write from now on; for processes that hold only workers."""
     if isinstance(sys.stdout, TaskStream):
         return
-    sys.stdout = TaskStream(sys.stdout, "stdout")  # type: ignore[assignment]
-    sys.stderr = TaskStream(sys.stderr, "stderr")  # type: ignore[assignment]
+    sys.stdout = TaskStream(sys.stdout, "stdout")
+    sys.stderr = TaskStream(sys.stderr, "stderr")
     handler = TaskLogHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s - %(name)s - %(message)s"))
     logging.getLogger().addHandler(handler)

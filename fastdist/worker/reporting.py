@@ -9,7 +9,6 @@ import asyncio
 import logging
 import os
 import socket
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from fastdist.errors import CommClosedError
 from fastdist.rpc import fields as check
 from fastdist.status import Status
 from fastdist.system.memory import process_memory
+from fastdist.versions import running_versions
 
 if TYPE_CHECKING:
     from fastdist._core.worker.core import WorkerCore
@@ -89,7 +89,7 @@ class Reporting:
             "resources": self.resources,
             "local_directory": self._directory or "",
             "nanny": self.nanny,
-            "versions": {"python": ".".join(map(str, sys.version_info[:3]))},
+            "versions": running_versions(),
             "has": [],
         }
 

@@ -17,8 +17,9 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
+from fastdist._core.keys.canonical import decode_key
 from fastdist._core.worker.core import WorkerCore
-from fastdist._core.worker.inspect import sizes_of
+from fastdist._core.worker.inspect import awaits, key_of, sizes_of, takes
 from fastdist.comm.handshake import Role
 from fastdist.errors import FastdistError, MessageError, SerializationError
 from fastdist.protocol import results
@@ -97,7 +98,7 @@ class Transfer:
         self._request_bytes = request_bytes
         self._max_peers = MAX_COPY_REQUESTS
         self._fetches: set[asyncio.Task[None]] = set()
-        #: Storing a value and telling the core are one step, in which nothing may be freed.
+        #: Storing a value and telling the core are one step, in which no task may come or be freed.
         self.storing = threading.Lock()
         self.bytes_fetched = 0
         self.bytes_served = 0
@@ -125,7 +126,7 @@ class Transfer:
             found = {
                 task_id: self._store(task_id, value)
                 for task_id, value in values.items()
-                if self.core.awaits(task_id)
+                if awaits(self.core, task_id)
             }
             self.core.on_fetched(number, task_ids, found, time.monotonic())
         self.execution.expect_work()
@@ -229,10 +230,11 @@ class Transfer:
         for row in rows:
             if row.task_id not in values:
                 continue
-            if self.core.takes(row.task_id):
-                nbytes, type_number = self._store(row.task_id, values[row.task_id])
-                self.core.on_put(row.task_id, row.key, nbytes, type_number, time.monotonic())
-            row.here = row.task_id in self.store
+            with self.storing:
+                if takes(self.core, row.task_id):
+                    nbytes, type_number = self._store(row.task_id, values[row.task_id])
+                    self.core.on_put(row.task_id, row.key, nbytes, type_number, time.monotonic())
+                row.here = row.task_id in self.store
 
     # Serving
 
@@ -270,9 +272,17 @@ class Transfer:
                 logger.error("the spilled result of task %d cannot be read: %s", task_id, error)
                 flags.append(ABSENT)
             except SerializationError as error:
-                served.append(dump_failure(error))
+                served.append(dump_failure(self._unsendable(task_id, error)))
                 flags.append(REFUSED)
         return flags, served
+
+    def _unsendable(self, task_id: int, error: SerializationError) -> SerializationError:
+        """The error for a result that cannot leave this worker, with the name of its task."""
+        key = key_of(self.core, task_id)
+        task = f"task {task_id}" if not key else f"task {decode_key(key)!r}"
+        told = SerializationError(f"the {task} finished, but its result cannot be sent: {error}")
+        told.__cause__ = error.__cause__
+        return told
 
     async def put_data(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> dict[str, Any]:
         """Handler: keep data that a client or the scheduler puts here."""
@@ -288,7 +298,7 @@ class Transfer:
         sizes = []
         for task_id, key, value in zip(task_ids, keys, values, strict=True):
             with self.storing:
-                if self.core.takes(task_id):
+                if takes(self.core, task_id):
                     nbytes, type_number = self._store(task_id, value)
                     self.core.on_put(task_id, key, nbytes, type_number, time.monotonic())
                 else:

@@ -1,4 +1,3 @@
-from typing import Any
 
 from fastdist.worker.reports import Reports
 from fastdist.worker.store import Store

@@ -21,6 +21,7 @@ from fastdist import config
 from fastdist._core.codec.frames import FrameKind
 from fastdist._core.codec.sizeof import sizeof
 from fastdist._core.worker.core import WorkerCore
+from fastdist._core.worker.inspect import wants_fetch
 from fastdist.attributes import BorrowedAttributes
 from fastdist.comm.core import Comm, Limits, Listener, connect, listen
 from fastdist.comm.handshake import Role
@@ -180,6 +181,7 @@ class Worker(PluginCalls, Lifetime, Reporting, BorrowedAttributes):
         self.was_cut_off = False
         self._callers: set[Peer] = set()
         self._early_frames: list[tuple[int, bytes]] = []
+        self._information = Information(self)
         self._closing: asyncio.Task[None] | None = None
         self.actor_host = ActorHost(self)
         #: What its tasks write, on its way to the scheduler.
@@ -362,6 +364,7 @@ class Worker(PluginCalls, Lifetime, Reporting, BorrowedAttributes):
         for kind, body in self._early_frames:
             self.scheduler.on_frame[kind](self.scheduler, memoryview(body))
         self._early_frames.clear()
+        self._information.set_recorder()
         self.execution.start_threads(self.nthreads, f"fastdist-execution-{self.name}")
         if self.memory_manager is not None:
             self.memory_manager.start(asyncio.get_running_loop())
@@ -455,7 +458,7 @@ class Worker(PluginCalls, Lifetime, Reporting, BorrowedAttributes):
             "put-data": self._put_data,
             **self.actor_host.handlers(),
             **self._plugin_handlers(),
-            **Information(self).handlers(),
+            **self._information.handlers(),
             **self._lifetime_handlers(),
             **stop_handlers(self),
         }
@@ -496,11 +499,12 @@ class Worker(PluginCalls, Lifetime, Reporting, BorrowedAttributes):
     # Frames
 
     def _on_run(self, peer: Peer, body: memoryview) -> None:
-        self.core.on_run(body, time.monotonic())
+        with self.transfer.storing:
+            self.core.on_run(body, time.monotonic())
         if self._on_loop():
             self.execution.expect_work()
             self.transfer.start_fetches()
-        elif self.core.wants_fetch():
+        elif wants_fetch(self.core):
             self.event_loop.call_soon_threadsafe(self.transfer.start_fetches)
         self._note_changes()
 

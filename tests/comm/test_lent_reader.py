@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dis
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import asynccontextmanager
@@ -196,3 +198,118 @@ def test_other_event_loops_keep_what_is_theirs(ends: Opener) -> None:
             assert pair.near.reader_descriptor() == -1
 
     asyncio.run(main())
+
+
+class Interrupting:
+    """Raises KeyboardInterrupt in the thread that runs the comm, at the n-th place where the interpreter may do so.
+
+    That is behind a call, at the start of a function and at the end of a round of a loop.
+    """
+
+    PLACES = ("CALL", "RESUME", "JUMP_BACKWARD", "JUMP_ABSOLUTE")
+
+    def __init__(self, place: int) -> None:
+        self.left = place
+        self.names: dict[Any, dict[int, str]] = {}
+
+    def __call__(self, frame: Any, event: str, argument: Any) -> Any:
+        code = frame.f_code
+        if not code.co_filename.endswith(("comm/tcp.py", "comm/lent_reader.py")):
+            return None
+        if code not in self.names:
+            self.names[code] = {each.offset: each.opname for each in dis.get_instructions(code)}
+        names, previous = self.names[code], ""
+        frame.f_trace_opcodes = True
+
+        def step(frame: Any, event: str, argument: Any) -> Any:
+            nonlocal previous
+            if event == "opcode":
+                before, previous = previous, names[frame.f_lasti]
+                self.left -= before.startswith(self.PLACES)
+                if self.left == 0:
+                    self.left = -1
+                    sys.settrace(None)
+                    raise KeyboardInterrupt
+            return step
+
+        return step
+
+
+def test_an_interrupt_at_any_point_leaves_the_connection_to_the_loop_or_ends_it(ends: Opener) -> None:
+    async def one(step: int) -> bool:
+        async with waiting(ends) as (pair, reader):
+            news = asyncio.Event()
+            loop = asyncio.get_running_loop()
+
+            def take(kind: int, body: memoryview) -> None:
+                reader.frames.append(kind)
+                loop.call_soon_threadsafe(news.set)
+
+            def done() -> bool:
+                if not reader.looked.is_set():
+                    reader.looked.set()
+                    loop.call_soon_threadsafe(pair.far.send, 5, b"one")
+                return 5 in reader.frames
+
+            def read() -> bool:
+                interrupting = Interrupting(step)
+                sys.settrace(interrupting)
+                try:
+                    pair.near.read_until(done, SECONDS)
+                except KeyboardInterrupt:
+                    pass
+                finally:
+                    sys.settrace(None)
+                return interrupting.left > 0
+
+            pair.near._reader._on_frame = take
+            assert pair.near.reader_descriptor() >= 0
+            over = await asyncio.to_thread(read)
+            assert not pair.near._turn._is_owned() and pair.near._turn.acquire(False)
+            pair.near._turn.release()
+            if not pair.near.closed:
+                pair.far.send(6, b"two")
+                while 6 not in reader.frames and not pair.near.closed:
+                    news.clear()
+                    await asyncio.wait_for(news.wait(), SECONDS)
+            return over
+
+    async def main() -> None:
+        step = 1
+        while not await one(step):
+            step += 1
+        assert step > 20
+
+    run(main)
+
+
+def test_what_another_thread_read_goes_before_what_the_loop_reads(ends: Opener) -> None:
+    async def main() -> None:
+        async with waiting(ends) as (pair, reader):
+            order = []
+            pair.near._on_control = lambda message, buffers: order.append(message["op"])
+            pair.far.send_control({"op": "first"})
+            pair.far.send(5, b"end")
+            # The loop stands still meanwhile, as it does when it is busy; then it reads before it does anything else.
+            thread = threading.Thread(target=pair.near.read_until, args=(reader.done, SECONDS))
+            thread.start()
+            thread.join()
+            assert [kind for kind, *_ in reader.frames] == [5] and not order
+            pair.far.send_control({"op": "second"})
+            pair.far.send_control({"op": "third"})
+            pair.near._on_readable()
+            await pair.until(lambda: len(order) == 3)
+            assert order == ["first", "second", "third"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("timeout", [3e6, float("inf")])
+def test_a_timeout_may_be_as_long_as_one_likes(ends: Opener, timeout: float) -> None:
+    async def main() -> None:
+        async with waiting(ends) as (pair, reader):
+            pair.far.send(5, b"end")
+            await asyncio.to_thread(pair.near.read_until, reader.done, timeout)
+            assert len(reader.frames) == 1
+
+    run(main)

@@ -150,7 +150,7 @@ def test_an_unknown_worker_is_waited_for_and_warned_of(client: Client, caplog: A
         assert futures[0].status == "pending"
         assert client.submit(operator.neg, 9).result() == -9
     assert len(message) == 1
-    assert "workers=['nobody']" in message[0]
+    assert "needs a worker called 'nobody'" in message[0]
     for address in client.scheduler_info()["workers"]:
         assert address in message[0]
     client.cancel(futures)
@@ -162,7 +162,7 @@ def test_an_unknown_resource_is_waited_for_and_warned_of(client: Client, caplog:
         message = eventually(lambda: [record.getMessage() for record in caplog.records])
         assert {future.status for future in futures} == {"pending"}
     assert len(message) == 1
-    assert "resources={'TPU': 1.0}" in message[0]
+    assert "needs TPU=1, and there is none" in message[0]
     client.cancel(futures)
 
 

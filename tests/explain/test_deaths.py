@@ -72,8 +72,8 @@ def test_an_exit(processes: Client) -> None:
     first, last = error.deaths[0], error.deaths[-1]
     lines = str(error).splitlines()
     assert lines[0] == (
-        f"task 'leave' was executing on 4 workers that died, the last one at {last.worker} (its process ended with exit "
-        "code 3); it is not tried again"
+        f"task 'leave' was executing on 4 workers that died, the last one at {last.worker} (its process ended with "
+        "exit code 3); it is not tried again"
     )
     assert lines[1].startswith(f"  1. {first.worker}: its process ended with exit code 3; it took ")
     assert "leaving with 3" in str(error)
@@ -103,16 +103,20 @@ def test_200_tasks_behind_a_killer_all_succeed(processes: Client) -> None:
     assert isinstance(killer.exception(timeout=60), KilledWorker)
 
 
-def test_who_executes_beside_a_killer_is_started_again(gate: Gate) -> None:
+def leave_once(gate: Gate) -> str:
+    if gate.arrive("killer") == 0:
+        gate.wait_for(1, "beside")
+        os._exit(5)
+    return "spared"
+
+
+def test_who_executes_beside_a_killer_is_named_and_started_again(gate: Gate) -> None:
     with Client(n_workers=1, threads_per_worker=2, silence_logs=logging.CRITICAL) as client:
         beside = client.submit(executions, gate, "beside", key="beside")
-        gate.wait_for(1, "beside")
-        killer = client.submit(leave, 5, key="killer", retries=0)
-        gate.wait_for(2, "beside")
-        scheduler = client.cluster.scheduler
-        deaths = scheduler.core.deaths.of(_id(client, "beside"))
-        assert sorted(deaths[0]["executing"]) == ["beside", "killer"]
-        killer.cancel()
+        killer = client.submit(leave_once, gate, key="killer")
+        assert killer.result(timeout=30) == "spared"
+        (death,) = client.cluster.scheduler.core.deaths.of(_id(client, "beside"))
+        assert sorted(death["executing"]) == ["beside", "killer"] and death["exit_code"] == 5
         gate.open()
         assert beside.result(timeout=30) == "beside"
 
@@ -132,7 +136,9 @@ def test_a_memory_limit() -> None:
             assert death.peak_memory is not None and death.peak_memory > 0.9 * limit
 
 
-def test_a_cluster_that_shrinks_blames_nobody(gate: Gate) -> None:
+def test_a_cluster_that_shrinks_blames_nobody(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What executes on a worker that goes is not waited for long.
+    monkeypatch.setattr("fastdist.deploy.spec.LEAVE_TIMEOUT", 0.3)
     with Client(n_workers=2, threads_per_worker=1, silence_logs=logging.CRITICAL) as client:
         futures = [client.submit(executions, gate, f"held-{i}", key=f"held-{i}") for i in range(2)]
         for i in range(2):

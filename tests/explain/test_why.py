@@ -81,7 +81,7 @@ def test_inputs_and_what_is_at_the_root_of_them(client: Client, gate: Gate, noon
 def test_one_that_is_sent_ahead(client: Client, gate: Gate, noon: str) -> None:
     where = address_of(client)
     graph = {"first": (hold, gate, "one"), "after": (add, "first")}
-    first, after = client.get(graph, ["first", "after"], sync=False)
+    _first, after = client.get(graph, ["first", "after"], sync=False)
     gate.wait_for(1, "one")
     assert after.why() == (
         f"'after' was sent ahead to the worker at {where}, which starts it when its input 'first' is there; "
@@ -146,8 +146,8 @@ def test_workers_that_are_paused(client: Client) -> None:
         restricted = client.submit(add, key="held-foo", resources={"FOO": 1})
         for each in (future, restricted):
             assert each.why() == (
-                f"{each.key!r} is held back by memory: each worker that could run it is paused until it has freed some: "
-                f"{address_of(client)} (81% of its memory limit in use)"
+                f"{each.key!r} is held back by memory: each worker that could run it is paused until it has freed "
+                f"some: {address_of(client)} (81% of its memory limit in use)"
             )
     assert future.result(timeout=10) == 0
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 from enum import Enum
+from typing import Any
 
 from fastdist._core.keys.canonical import prefix_of
 
@@ -168,10 +168,13 @@ class Worker:
     frees: list[Task] = field(default_factory=list)
     freed_functions: list[bytes] = field(default_factory=list)
     retracts: list[tuple[Task, int]] = field(default_factory=list)
+    #: Ids of tasks that were taken from the worker, and execute there still.
+    stopping: set[int] = field(default_factory=set)
 
     @property
     def occupancy(self) -> int:
-        return sum(CLASS_NANOSECONDS[task.booked] for task in self.processing if not (task.waits or task.seceded))
+        booked = sum(CLASS_NANOSECONDS[task.booked] for task in self.processing if not (task.waits or task.seceded))
+        return booked + len(self.stopping) * 1_000_000_000
 
     @property
     def ahead(self) -> int:
@@ -181,7 +184,7 @@ class Worker:
     def startable(self) -> int:
         """Tasks that have a thread, or could start."""
         out = sum(task.waits or task.seceded for task in self.processing)
-        return len(self.processing) - self.ahead - out
+        return len(self.processing) + len(self.stopping) - self.ahead - out
 
     @property
     def pressing(self) -> int:

@@ -103,6 +103,7 @@ class Reference:
     def assign(self, task: Task, worker: Worker, ahead: bool) -> None:
         """READY, or WAITING and ahead -> PROCESSING."""
         assert task.state is (State.WAITING if ahead else State.READY)
+        worker.stopping.discard(task.id)
         task.attempt += 1
         task.worker, task.ahead, task.started, task.asked_back = worker, ahead, False, False
         task.waits = task.seceded = False
@@ -135,6 +136,14 @@ class Reference:
         task.asked_back = True
         task.worker.retracts.append((task, task.attempt))
         self.universe.touch(task.worker)
+
+    def dismiss(self, task: Task) -> None:
+        """A PROCESSING task that nobody wants any more leaves its worker; if it executes, its thread stays taken."""
+        assert task.worker is not None
+        self.tell_free(task.worker, task)
+        if task.started and not (task.waits or task.seceded):
+            task.worker.stopping.add(task.id)
+        self.leave(task)
 
     def leave(self, task: Task) -> None:
         """A PROCESSING task leaves its worker."""
@@ -191,8 +200,7 @@ class Reference:
             if task.state in (State.ERRED, State.MEMORY):
                 continue
             if task.state is State.PROCESSING:
-                self.tell_free(task.worker, task)
-                self.leave(task)
+                self.dismiss(task)
             task.state, task.error = State.ERRED, error
             self.tell_error(task)
             stack += [dependent for dependent in task.dependents if dependent.is_needed]
@@ -281,8 +289,7 @@ class Reference:
         for holder in task.holders:
             self.tell_free(holder, task)
         if task.state is State.PROCESSING:
-            self.tell_free(task.worker, task)
-            self.leave(task)
+            self.dismiss(task)
         task.holders, task.nbytes, task.error, task.state = [], 0, None, State.RELEASED
 
     def forget(self, task: Task) -> None:

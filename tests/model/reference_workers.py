@@ -172,6 +172,8 @@ class FullReference(Reference):
         elif row.status == DoneStatus.DONE_MISSING:
             self.take_missing(task, row)
         elif task is None or task.worker is not worker or task.attempt != row.attempt:
+            if self.take_dismissed(worker, task, row):
+                return
             self.universe.stale += 1
             if row.status == DoneStatus.DONE_FINISHED and not self.has_use(worker, task):
                 self.tell_free(worker, task or row.id)
@@ -185,6 +187,22 @@ class FullReference(Reference):
             self.take_away(worker, task, row.status)
         else:
             self.back(task, tell_worker=row.status == DoneStatus.DONE_RESCHEDULE)
+
+    def take_dismissed(self, worker: Worker, task: Task | None, row: DoneRow) -> bool:
+        """A row that only says how long a task that was taken from the worker keeps its thread."""
+        if row.status == DoneStatus.DONE_STARTED:
+            if task is not None and task.worker is worker:
+                return False
+            if row.id not in worker.stopping:
+                worker.stopping.add(row.id)
+                self.universe.touch(worker)
+            return True
+        ended = (DoneStatus.DONE_FINISHED, DoneStatus.DONE_ERRED, DoneStatus.DONE_RESCHEDULE)
+        if row.status not in ended or row.id not in worker.stopping:
+            return False
+        worker.stopping.remove(row.id)
+        self.universe.touch(worker)
+        return row.status == DoneStatus.DONE_RESCHEDULE
 
     def take_away(self, worker: Worker, task: Task, status: int) -> None:
         """The task gave its thread back, or has one again."""
@@ -216,6 +234,7 @@ class FullReference(Reference):
                 self.try_again(worker, task, row.nbytes, now)
         else:
             self.fail(task, row.payload)
+            worker.stopping.discard(row.id)
 
     @staticmethod
     def try_again(worker: Worker, task: Task, verdict: int, now: float) -> None:

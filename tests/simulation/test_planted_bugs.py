@@ -61,7 +61,7 @@ def deaths_untold(patch: pytest.MonkeyPatch) -> None:
     """The scheduler does not hear of workers that die."""
 
     def forget(self: SimulatedScheduler, entry: Any, reason: str) -> None:
-        del self.workers[entry.number]
+        del self.workers[entry.number], self._names[entry.name]
 
     patch.setattr(SimulatedScheduler, "_lose_worker", forget)
 

@@ -55,6 +55,7 @@ class Harness:
         self.core = WorkerCore(EPOCH, 1, slots=1)
         self.options = {1: options} if options else {}
         self.rows: list[Done] = []
+        self.started: list[Done] = []
         self.changed = threading.Condition()
         self.execution = Execution(
             self.core, DictStore(), send=self.send, loop=self.loop, measure=sys.getsizeof, worker=None
@@ -63,7 +64,9 @@ class Harness:
 
     def send(self, body: bytes) -> None:
         with self.changed:
-            self.rows += [row for row in read_done(body) if row.status != DoneStatus.DONE_STARTED]
+            for row in read_done(body):
+                ended = row.status != DoneStatus.DONE_STARTED
+                (self.rows if ended else self.started).append(row)
             self.changed.notify_all()
 
     def submit(self, function: Callable[..., Any], *task_ids: int, attempt: int = 1) -> None:
@@ -148,7 +151,8 @@ def test_a_task_that_is_not_wanted_any_more_is_interrupted(make) -> None:
     harness.free(1)
     assert harness.execution.stopper.stop([(1, 1)], []) == [(1, 1)]
     harness.submit(notes_its_task, 2)
-    (row,) = harness.wait(1)
+    ended, row = harness.wait(2)
+    assert (ended.task_id, ended.status) == (1, DoneStatus.DONE_RESCHEDULE), "its thread is free"
     assert (row.task_id, row.status) == (2, DoneStatus.DONE_FINISHED)
     assert [type(error) for error in seen] == [TaskInterrupted]
     assert inspect.state_of(harness.core, 1).name == "RELEASED"
@@ -256,7 +260,8 @@ def test_a_task_that_does_not_listen_fails_in_time_and_keeps_its_slot(make) -> N
     harness.submit(notes_its_task, 2)
     assert inspect.state_counts(harness.core)["ready"] == 1, "the slot is not free"
     go_on.set()
-    assert [(row.task_id, row.status) for row in harness.wait(2)[1:]] == [(2, DoneStatus.DONE_FINISHED)]
+    ended = [(row.task_id, row.status) for row in harness.wait(3)[1:]]
+    assert ended == [(1, DoneStatus.DONE_RESCHEDULE), (2, DoneStatus.DONE_FINISHED)]
 
 
 async def sleeps() -> None:
@@ -276,8 +281,8 @@ def test_a_coroutine_is_cancelled(make) -> None:
     stop = harness.execution.stopper.stop
     harness.loop.call_soon_threadsafe(stop, [(1, 1)], [])
     harness.submit(notes_its_task, 2)
-    (row,) = harness.wait(1)
-    assert (row.task_id, seen) == (2, ["cancelled"])
+    assert [row.task_id for row in harness.wait(2)] == [1, 2]
+    assert seen == ["cancelled"]
 
 
 def test_a_coroutine_over_its_timeout_fails_with_the_place_where_it_was(make) -> None:

@@ -137,7 +137,7 @@ def test_without_a_nanny_kill_says_that_it_cannot(
 
 def test_a_timeout_gives_an_error_that_says_where_the_task_was(client: Client, tmp_path: Path) -> None:
     future = client.submit(spins, str(tmp_path), timeout="50 ms")
-    with pytest.raises(TaskTimeout, match="executed for longer than its timeout of 0.05 s; it was here:") as caught:
+    with pytest.raises(TaskTimeout, match=r"executed for longer than its timeout of 0\.05 s; it was here:") as caught:
         future.result(timeout=20)
     assert "in spins" in caught.value.stack
     assert (tmp_path / "spins-ended").read_text() == "TaskInterrupted"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import signal
 import socket
 import struct
 from collections.abc import Iterator
@@ -59,4 +61,17 @@ def test_nobody_at_the_other_end_ends_nothing_else(pair: tuple[socket.socket, so
     beat = Beat(pair[0], 1, 1, 0.001)
     pair[1].close()
     ctypes.CDLL(None).usleep(10_000)
+    beat.close()
+
+
+def test_the_child_of_a_fork_cannot_end_it(pair: tuple[socket.socket, socket.socket]) -> None:
+    beat = Beat(pair[0], 1, 1, 0.001)
+    child = os.fork()
+    if not child:
+        signal.alarm(10)
+        beat.close()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    count = read(pair[1], 1)[0][2]
+    assert read(pair[1], 300)[-1][2] == count + 300
     beat.close()

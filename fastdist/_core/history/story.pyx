@@ -23,14 +23,14 @@ cdef class Story:
         if size & (size - 1) or not size:
             raise ValueError(f"the size of a story must be a power of two, not {size}")
         self.ring.resize(size)
-        self.times.resize(BATCH_TIMES)
+        self.times.resize(min(size, <uint64_t>BATCH_TIMES))
         self.mask = size - 1
-        self.time_mask = BATCH_TIMES - 1
+        self.time_mask = <uint32_t>self.times.size() - 1
         self.n_moments = 0
         self.batch = 1
 
     cdef double time_of(self, uint32_t batch) noexcept nogil:
         """When a batch ended; 0 if that is forgotten, or has not happened yet."""
-        if self.batch - batch >= BATCH_TIMES:
+        if self.batch - batch >= self.times.size():
             return 0.0
         return self.times[batch & self.time_mask]

@@ -35,13 +35,7 @@ from fastdist._core.scheduler.parties cimport ClientRecord, Options, WorkerRecor
 from fastdist._core.scheduler.placement cimport place
 from fastdist._core.scheduler.queue cimport ReadyQueue
 from fastdist._core.scheduler.records cimport (
-    FREE_SLOT,
-    MEMORY,
-    NONE,
-    PROCESSING,
-    SLAB_BITS,
-    SLAB_TASKS,
-    Task,
+    FREE_SLOT, MEMORY, NONE, PROCESSING, SLAB_BITS, SLAB_TASKS, Task,
 )
 from fastdist._core.scheduler.replicas cimport drop_copies, keep_copies, reduce_copies
 from fastdist._core.scheduler.reporting cimport end_state_frame, report_everything
@@ -244,7 +238,7 @@ cdef class SchedulerCore:
     def on_worker_lost(self, uint32_t worker, bint blamed, str how, now: float | None = None) -> None:
         """A worker is gone.
 
-        With `blamed`, the tasks that it was most likely executing are blamed at once. A worker with a nanny is lost with
+        With `blamed`, the tasks that it was most likely executing are blamed at once. One with a nanny is lost with
         `blamed=False`, and `on_death_report` follows; with `now`, what it was given waits for that, for a short while.
         """
         cdef WorkerRecord record = self._worker(worker)
@@ -257,10 +251,10 @@ cdef class SchedulerCore:
         self.deaths.blame(self.model, record.address, executing, how, {})
         release_unneeded(self.model)
 
-    def on_death_report(self, str address, list executing, str how, dict details={}) -> None:
-        """A nanny says which (task id, attempt) its worker was executing when it died, how it died, and more for users."""
+    def on_death_report(self, str address, list executing, str how, dict details=None) -> None:
+        """A nanny says which (task id, attempt) its worker was executing when it died, how, and more for users."""
         self._record("on_death_report", (address, executing, how, details))
-        self.deaths.blame(self.model, address, executing, how, details)
+        self.deaths.blame(self.model, address, executing, how, details or {})
         self.deaths.let_go(self.model, address)
         release_unneeded(self.model)
 
@@ -281,7 +275,7 @@ cdef class SchedulerCore:
         release_unneeded(self.model)
         return len(slots)
 
-    def on_retry(self, list keys, uint32_t client=0, list ids=[]) -> None:
+    def on_retry(self, list keys, uint32_t client=0, list ids=None) -> None:
         """Try failed tasks again, by canonical key; the client that asks, if any, knows them by `ids`."""
         self._record("on_retry", (keys, client, ids))
         slots = [self._slot_of_key(key) for key in keys]

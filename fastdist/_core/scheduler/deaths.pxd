@@ -5,6 +5,7 @@ from libc.stdint cimport uint64_t
 from fastdist._core.scheduler.model cimport Model
 from fastdist._core.scheduler.parties cimport WorkerRecord
 
+
 @cython.final
 cdef class DeathNotes:
     cdef dict by_task                  # task id -> list of what is known of the deaths that it is blamed for

@@ -84,7 +84,7 @@ cdef list unfinished(Model model, Task* task):
     return answer
 
 
-cdef double priority_of(Model model, Task* task):
+cdef double priority_of(Model model, Task* task) noexcept:
     return model.option(task.options).priority if task.options else 0.0
 
 
@@ -145,7 +145,7 @@ def unrunnable(Model model, ReadyQueue queue, size_t limit) -> list:
     return answer
 
 
-cdef bint add_ready(Model model, list answer, uint64_t id, size_t limit):
+cdef bint add_ready(Model model, list answer, uint64_t id, size_t limit) except -1:
     """Append the id of a ready task; whether there is room for more."""
     cdef Task* task = model.find(id)
     if task != NULL and task.state == READY and <size_t>len(answer) < limit:

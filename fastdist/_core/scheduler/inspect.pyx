@@ -250,7 +250,9 @@ def prefixes(Model model) -> dict:
     for i in range(model.prefixes.size()):
         if model.prefixes[i].n_alive:
             name = model.prefix_names[i]
-            answer[name.decode(errors="replace")] = (model.prefixes[i].n_alive, model.prefixes[i].duration, model.prefixes[i].nbytes)
+            answer[name.decode(errors="replace")] = (
+                model.prefixes[i].n_alive, model.prefixes[i].duration, model.prefixes[i].nbytes
+            )
     return answer
 
 

@@ -4,6 +4,7 @@
 cimport cython
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libcpp.deque cimport deque
+from libcpp.unordered_set cimport unordered_set
 from libcpp.vector cimport vector
 
 from fastdist._core.codec.frames cimport ColumnWriter
@@ -53,6 +54,7 @@ cdef class WorkerRecord:
     cdef readonly uint32_t n_retracting    # of these, asked back and not answered
     cdef readonly uint32_t n_waits     # of these, execute and wait for something, without a thread
     cdef readonly uint32_t n_seceded   # of these, execute without a thread
+    cdef unordered_set[uint64_t] stopping      # ids of tasks that are not wanted any more, and execute there still
     cdef readonly int64_t occupancy    # nanoseconds of work booked
     cdef readonly uint64_t nbytes      # of results that it holds
     cdef readonly uint32_t n_held
@@ -74,9 +76,13 @@ cdef class WorkerRecord:
     cdef vector[uint32_t] executing_at_death
 
 
+cdef enum:
+    STOPPING_NANOSECONDS = 1_000_000_000       # of work that a task counts for which is not wanted, and executes
+
+
 cdef inline int64_t n_startable(WorkerRecord worker) noexcept:
-    """Tasks that have a thread, or could start now."""
-    return <int64_t>worker.n_processing - worker.n_ahead - worker.n_waits - worker.n_seceded
+    """Tasks that have a thread, wanted or not, or could start now."""
+    return <int64_t>(worker.n_processing + worker.stopping.size()) - worker.n_ahead - worker.n_waits - worker.n_seceded
 
 
 cdef inline int64_t n_pressing(WorkerRecord worker) noexcept:

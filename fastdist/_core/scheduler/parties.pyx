@@ -38,7 +38,7 @@ cdef class Options:
     for_worker : bytes
         msgpack map that the worker needs, or b"".
     described : object
-        The options as the user wrote them; an attribute `actor` that is true says that results stay where they are made.
+        The options as the user wrote them; with an attribute `actor` that is true, results stay where they are.
     """
 
     def __cinit__(self, uint32_t number, double priority, uint32_t retries, bint restricted, bint loose,

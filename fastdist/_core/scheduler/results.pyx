@@ -16,7 +16,6 @@ from fastdist._core.codec.frames cimport (
     DONE_RESCHEDULE,
     DONE_RETRACT_REFUSED,
     DONE_RETURNED,
-    DONE_SECEDED,
     DONE_STARTED,
     DONE_WAITS,
     ColumnReader,
@@ -45,6 +44,8 @@ from fastdist._core.scheduler.transitions cimport (
     give_thread_back,
     lose_holder,
     memory_to_lost,
+    note_stopped,
+    note_stopping,
     processing_to_memory,
     processing_to_needed,
     scattering_to_memory,
@@ -138,6 +139,8 @@ cdef int take_row(Model model, WorkerRecord worker, Row* row, vector[uint32_t]& 
     if row.status == DONE_MISSING:
         return take_missing(model, task, row)
     if task == NULL or task.state != PROCESSING or task.worker != worker.number or task.attempt != row.attempt:
+        if take_dismissed(model, worker, task, row):
+            return 0
         model.stale_results += 1
         if row.status == DONE_FINISHED and not has_use_for(model, task, worker):
             tell_free(model, worker, row.id)
@@ -156,6 +159,19 @@ cdef int take_row(Model model, WorkerRecord worker, Row* row, vector[uint32_t]& 
     else:
         processing_to_needed(model, <uint32_t>row.id, row.status == DONE_RESCHEDULE)
     return 0
+
+
+cdef bint take_dismissed(Model model, WorkerRecord worker, Task* task, Row* row) except -1:
+    """A row of a task that was taken from this worker; whether it only says how long its thread is taken."""
+    if row.status == DONE_STARTED:
+        if task != NULL and task.state == PROCESSING and task.worker == worker.number:
+            # It executes for the attempt that is wanted.
+            return False
+        note_stopping(model, worker, row.id)
+        return True
+    if row.status == DONE_FINISHED or row.status == DONE_ERRED or row.status == DONE_RESCHEDULE:
+        return note_stopped(model, worker, row.id) and row.status == DONE_RESCHEDULE
+    return False
 
 
 cdef void take_away(Model model, Task* task, uint8_t status) noexcept:
@@ -178,7 +194,9 @@ cdef int take_outcome(Model model, WorkerRecord worker, Task* task, Row* row, ve
             task.retries -= 1
             processing_to_needed(model, <uint32_t>row.id, True)
             return try_again(model, worker, task, row)
-        return any_to_erred(model, <uint32_t>row.id, row.payload, row.length)
+        any_to_erred(model, <uint32_t>row.id, row.payload, row.length)
+        note_stopped(model, worker, row.id)
+        return 0
     prefix = &model.prefixes[task.prefix]
     if prefix.recent_count == 0:
         prefixes.push_back(task.prefix)

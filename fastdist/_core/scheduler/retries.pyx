@@ -1,7 +1,9 @@
 """Tasks that raised and are tried again after a while, or on another worker.
 
 Their policies are evaluated by the workers; here are only times and worker numbers. A task that waits is in the state
-NO_WORKER, so it takes no slot and everything that ends a wait for a worker ends this wait, too. May import: the records.
+NO_WORKER, so it takes no slot and everything that ends a wait for a worker ends this wait, too.
+
+May import: the records.
 """
 
 cimport cython

@@ -12,6 +12,8 @@ cdef int processing_to_memory(Model model, uint32_t slot, uint64_t nbytes, uint3
                               uint32_t inline_length) except -1
 cdef int scattering_to_memory(Model model, uint32_t slot, uint32_t worker, uint64_t nbytes, uint32_t type) except -1
 cdef int any_to_erred(Model model, uint32_t slot, const uint8_t* payload, uint32_t length) except -1
+cdef int note_stopping(Model model, WorkerRecord worker, uint64_t id) except -1
+cdef bint note_stopped(Model model, WorkerRecord worker, uint64_t id) except -1
 cdef bint lose_holder(Model model, Task* task, uint32_t worker) noexcept
 cdef void give_thread_back(Model model, Task* task, uint8_t flag) noexcept
 cdef void take_thread(Model model, Task* task) noexcept

@@ -16,7 +16,7 @@ from fastdist._core.codec.frames cimport (
 from fastdist._core.keys.canonical cimport decode_key_at
 from fastdist._core.scheduler.model cimport Model, Prefix
 from fastdist._core.scheduler.orders cimport tell_free, write_run_row
-from fastdist._core.scheduler.parties cimport Options, WorkerRecord
+from fastdist._core.scheduler.parties cimport STOPPING_NANOSECONDS, Options, WorkerRecord
 from fastdist._core.scheduler.records cimport (
     ACTOR,
     AHEAD,
@@ -39,6 +39,9 @@ from fastdist._core.scheduler.records cimport (
 from fastdist._core.scheduler.reporting cimport report, report_error
 
 from fastdist._core.scheduler.reasons import Reason, reason_payload
+
+cdef enum:
+    MAX_STOPPING = 10_000       # that are counted at one worker
 
 # The legal edges, as (start, finish): the source of the state diagram and of the checks in the tests. A record is made
 # RELEASED; it is forgotten when it is RELEASED or SCATTERING, nobody wants it and nothing depends on it.
@@ -192,6 +195,9 @@ cdef int ready_to_processing(Model model, uint32_t slot, WorkerRecord worker, bi
     cdef Prefix* prefix = &model.prefixes[task.prefix]
     cdef Options options
     cdef size_t i
+    if not worker.stopping.empty():
+        # Where it executes still, it does so for this attempt.
+        note_stopped(model, worker, model.id_of(slot))
     task.attempt += 1
     task.worker = worker.number
     task.flags &= ~(STARTED | RETRACTING | AHEAD)
@@ -236,6 +242,34 @@ cdef void take_thread(Model model, Task* task) noexcept:
         worker.n_seceded -= 1
     task.flags &= ~(WAITS | SECEDED)
     model.mark_worker(worker)
+
+
+cdef int note_stopping(Model model, WorkerRecord worker, uint64_t id) except -1:
+    """A task that is not wanted any more executes at the worker: its thread is not free before it says so."""
+    if worker.stopping.size() < MAX_STOPPING and worker.stopping.insert(id).second:
+        # As much work as makes other workers look better, whatever they do.
+        worker.occupancy += STOPPING_NANOSECONDS
+        model.mark_worker(worker)
+    return 0
+
+
+cdef bint note_stopped(Model model, WorkerRecord worker, uint64_t id) except -1:
+    """Undo `note_stopping`, if it was called for this task."""
+    if worker.stopping.erase(id) == 0:
+        return False
+    worker.occupancy -= STOPPING_NANOSECONDS
+    model.mark_worker(worker)
+    return True
+
+
+cdef int dismiss(Model model, uint32_t slot) except -1:
+    """Take a PROCESSING task that is not wanted any more from its worker."""
+    cdef Task* task = model.task(slot)
+    cdef WorkerRecord worker = model.worker(task.worker)
+    tell_free(model, worker, model.id_of(slot))
+    if task.flags & STARTED and not task.flags & (WAITS | SECEDED):
+        note_stopping(model, worker, model.id_of(slot))
+    return leave_worker(model, slot)
 
 
 cdef int leave_worker(Model model, uint32_t slot) except -1:
@@ -382,8 +416,7 @@ cdef int any_to_erred(Model model, uint32_t slot, const uint8_t* payload, uint32
         if task.state == ERRED or task.state == MEMORY:
             continue
         if task.state == PROCESSING:
-            tell_free(model, model.worker(task.worker), model.id_of(slot))
-            leave_worker(model, slot)
+            dismiss(model, slot)
         if task.state != RELEASED and task.state != SCATTERING:
             drop_waiter_of_inputs(model, task)
         model.set_state(task, ERRED)
@@ -457,8 +490,7 @@ cdef bint lose_holder(Model model, Task* task, uint32_t worker) noexcept:
 cdef int needed_to_released(Model model, uint32_t slot) except -1:
     cdef Task* task = model.task(slot)
     if task.state == PROCESSING:
-        tell_free(model, model.worker(task.worker), model.id_of(slot))
-        leave_worker(model, slot)
+        dismiss(model, slot)
     drop_waiter_of_inputs(model, task)
     task.waiting_on = 0
     model.set_state(task, RELEASED)

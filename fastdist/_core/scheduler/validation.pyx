@@ -6,7 +6,7 @@ May import: the scheduler's model and queue.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from fastdist._core.scheduler.model cimport Model
-from fastdist._core.scheduler.parties cimport WorkerRecord
+from fastdist._core.scheduler.parties cimport STOPPING_NANOSECONDS, WorkerRecord
 from fastdist._core.scheduler.queue cimport ReadyQueue
 from fastdist._core.scheduler.records cimport (
     AHEAD,
@@ -134,6 +134,7 @@ cdef int check_worker(Model model, WorkerRecord worker) except -1:
     assert retracting == worker.n_retracting, "n_retracting is not the number of tasks asked back"
     assert waits == worker.n_waits, "n_waits is not the number of tasks that wait"
     assert seceded == worker.n_seceded, "n_seceded is not the number of tasks that seceded"
+    occupancy += <int64_t>(worker.stopping.size() * STOPPING_NANOSECONDS)
     assert occupancy == worker.occupancy, "the occupancy is not the sum of what is booked"
     assert worker.alive or count == 0, "a lost worker still has tasks"
     return 0

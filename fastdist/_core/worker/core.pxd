@@ -23,9 +23,6 @@ cdef class WorkerCore(WorkerModel):
     # For execution threads. Each locks; none needs the GIL.
     cdef TaskRecord* take(self) noexcept nogil
     cdef TaskRecord* wait(self) noexcept nogil
-    cdef bint watch(self, int descriptor) noexcept nogil
-    cdef TaskRecord* look(self) noexcept nogil
-    cdef void unwatch(self) noexcept nogil
     cdef bint finish(self, TaskRecord* record, uint64_t nbytes, uint32_t type_number, float seconds,
                      const uint8_t* payload, size_t length, double now, TaskRecord** following) noexcept nogil
     cdef void discard(self, TaskRecord* record, double now) noexcept nogil

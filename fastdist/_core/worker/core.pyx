@@ -13,7 +13,8 @@ from libc.string cimport memcpy
 from libcpp.vector cimport vector
 
 from fastdist._core.codec.frames cimport (
-    DONE_FINISHED, DONE_MISSING, DONE_REPLICA, DONE_RETRACT_REFUSED, DONE_RETRACTED, ColumnReader,
+    DONE_FINISHED, DONE_MISSING, DONE_REPLICA, DONE_RESCHEDULE, DONE_RETRACT_REFUSED, DONE_RETRACTED, DONE_STARTED,
+    ColumnReader,
 )
 from fastdist._core.worker.frames cimport FREE_COLUMNS, RUN_COLUMNS, RunColumns, read_pieces, read_run
 from fastdist._core.worker.model cimport (
@@ -42,10 +43,12 @@ cdef class WorkerCore(WorkerModel):
         Turns the bytes of an option into the resources that it asks for; called without the lock.
     max_peers, max_bytes : int
         How many workers are asked for inputs at once, and for how many bytes at a time.
+    story : int
+        How many transitions are remembered, a power of two: 32 bytes each.
     """
 
     def __init__(self, uint64_t epoch, uint32_t number, *, uint32_t slots=1, dict resources=None, read_option=None,
-                 uint32_t max_peers=10, uint64_t max_bytes=50 << 20):
+                 uint32_t max_peers=10, uint64_t max_bytes=50 << 20, uint64_t story=1 << 16):
         if slots == 0:
             raise ValueError("a worker needs at least one slot to execute tasks")
         self.functions = {}
@@ -242,6 +245,9 @@ cdef class WorkerCore(WorkerModel):
         if record == NULL:
             return
         if record.state == EXECUTING:
+            if not record.forgotten:
+                # Its thread is not free before it ends; that is told, too.
+                self.report(task_id, record.attempt, DONE_STARTED, 0, 0, 0, NULL, 0, now)
             record.forgotten = True
             self.give_back_waiters(record, now)
         else:
@@ -305,24 +311,6 @@ cdef class WorkerCore(WorkerModel):
                 self.plan.busy.insert(<uint32_t>peer)
             self.gate.unlock()
         return None if batch.empty() else (peer, batch, total)
-
-    def awaits(self, uint64_t task_id) -> bool:
-        """Whether the data of this input is still wanted (ask before storing what arrived)."""
-        cdef TaskRecord* record
-        self.gate.lock()
-        record = self.pool.find(task_id)
-        wanted = record != NULL and (record.state == FETCH or record.state == IN_FLIGHT)
-        self.gate.unlock()
-        return wanted
-
-    def takes(self, uint64_t task_id) -> bool:
-        """Whether data put here under this id would be kept (ask before storing it)."""
-        cdef TaskRecord* record
-        self.gate.lock()
-        record = self.pool.find(task_id)
-        kept = record == NULL or record.state == FETCH or record.state == IN_FLIGHT
-        self.gate.unlock()
-        return kept
 
     def on_fetched(self, uint32_t peer, list asked, dict found, double now) -> None:
         """A worker has answered: `found` has (size, type number) of each input that is now in the store."""
@@ -419,7 +407,8 @@ cdef class WorkerCore(WorkerModel):
         if self.paused or self.gate.closed or taken >= <long>self.slots:
             return 0
         # A slot that a waiting task gave back is, for now, for tasks that go before it.
-        if taken + <long>self.away.waiting.size() >= <long>self.slots and not self.ready.startable_before(self.away.floor):
+        cdef bint all_used = taken + <long>self.away.waiting.size() >= <long>self.slots
+        if all_used and not self.ready.startable_before(self.away.floor):
             return 0
         return <long>self.slots - taken
 
@@ -452,36 +441,6 @@ cdef class WorkerCore(WorkerModel):
             self.gate.sleep()
         self.gate.unlock()
         return record
-
-    cdef bint watch(self, int descriptor) noexcept nogil:
-        """The calling thread, which idles, watches the connection; it is called by a write to the descriptor."""
-        cdef bint watches
-        self.gate.lock()
-        watches = self.gate.watch(descriptor)
-        self.gate.unlock()
-        return watches
-
-    cdef TaskRecord* look(self) noexcept nogil:
-        """(The thread that watches) The next task, or NULL; what comes later rings."""
-        cdef TaskRecord* record
-        self.gate.lock()
-        self.gate.rung = False
-        record = self._start()
-        self.gate.unlock()
-        return record
-
-    cdef void unwatch(self) noexcept nogil:
-        self.gate.lock()
-        self.gate.watching = False
-        self.gate.unlock()
-
-    def wants_fetch(self) -> bool:
-        """Whether `next_fetch` has something to ask for."""
-        cdef bint wants
-        self.gate.lock()
-        wants = not self.paused and self.plan.next_peer() >= 0
-        self.gate.unlock()
-        return wants
 
     cdef bint finish(self, TaskRecord* record, uint64_t nbytes, uint32_t type_number, float seconds,
                      const uint8_t* payload, size_t length, double now, TaskRecord** following) noexcept nogil:
@@ -541,6 +500,8 @@ cdef class WorkerCore(WorkerModel):
     cdef void _leave(self, TaskRecord* record, double now) noexcept nogil:
         """End an execution without a value. Tasks may have come that wait for it, even after it was forgotten."""
         self.give_back_waiters(record, now)
+        if record.forgotten:
+            self.report(record.task_id, record.attempt, DONE_RESCHEDULE, 0, 0, 0, NULL, 0, now)
         self.executing_to_released(record)
 
     cdef size_t done_size(self) noexcept nogil:

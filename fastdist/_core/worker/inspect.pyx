@@ -92,6 +92,35 @@ def held(WorkerCore core) -> list[tuple[int, bytes, int]]:
     return found
 
 
+def wants_fetch(WorkerCore core) -> bool:
+    """Whether `next_fetch` has something to ask for."""
+    cdef bint wants
+    core.gate.lock()
+    wants = not core.paused and core.plan.next_peer() >= 0
+    core.gate.unlock()
+    return wants
+
+
+def awaits(WorkerCore core, uint64_t task_id) -> bool:
+    """Whether the data of this input is still wanted (ask before storing what arrived)."""
+    cdef TaskRecord* record
+    core.gate.lock()
+    record = core.pool.find(task_id)
+    wanted = record != NULL and (record.state == FETCH or record.state == IN_FLIGHT)
+    core.gate.unlock()
+    return wanted
+
+
+def takes(WorkerCore core, uint64_t task_id) -> bool:
+    """Whether data put here under this id would be kept (ask before storing it)."""
+    cdef TaskRecord* record
+    core.gate.lock()
+    record = core.pool.find(task_id)
+    kept = record == NULL or record.state == FETCH or record.state == IN_FLIGHT
+    core.gate.unlock()
+    return kept
+
+
 def sizes_of(WorkerCore core, list task_ids) -> int:
     """Bytes that these tasks take together, as far as they are in memory."""
     cdef TaskRecord* record

@@ -90,6 +90,7 @@ cdef extern from *:
     #define FASTDIST_WORKER_GATE
     #include <condition_variable>
     #include <cstdint>
+    #include <fcntl.h>
     #include <mutex>
     #include <thread>
     #include <unistd.h>
@@ -108,6 +109,7 @@ cdef extern from *:
         std::thread::id watcher;
         static const int RING = 1 << 30;
 
+        ~Gate() { if (bell >= 0) { ::close(bell); } }
         void lock() { mutex.lock(); }
         void unlock() { mutex.unlock(); }
         // Sleeps until it is called; the lock is held before and after.
@@ -128,9 +130,11 @@ cdef extern from *:
         // The calling thread watches from now on; false if another one does. The lock is held.
         bool watch(int descriptor) {
             if (watching || closed) { return false; }
+            // A handle of its own: it rings without the lock, when the number may be that of another file by now.
+            if (bell < 0) { bell = fcntl(descriptor, F_DUPFD_CLOEXEC, 0); }
+            if (bell < 0) { return false; }
             watching = true;
             rung = false;
-            bell = descriptor;
             watcher = std::this_thread::get_id();
             return true;
         }

@@ -4,6 +4,9 @@ from libc.stdint cimport uint8_t, uint64_t
 from fastdist._core.worker.core cimport WorkerCore
 from fastdist._core.worker.model cimport TaskRecord
 
+cdef bint watch(WorkerCore core, int descriptor) noexcept nogil
+cdef TaskRecord* look(WorkerCore core) noexcept nogil
+cdef void unwatch(WorkerCore core) noexcept nogil
 cdef void note_started(WorkerCore core, TaskRecord* record, double now) noexcept nogil
 cdef void leave_slot(WorkerCore core, TaskRecord* record, bint seceded, double now) noexcept nogil
 cdef void take_slot(WorkerCore core, TaskRecord* record, bint at_once, double now) noexcept nogil

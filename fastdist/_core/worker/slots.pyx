@@ -72,7 +72,35 @@ cdef bint fail_early(WorkerCore core, TaskRecord* record, uint64_t verdict, floa
     if record.state == EXECUTING and not record.forgotten:
         reported = True
         core.report(record.task_id, record.attempt, DONE_ERRED, verdict, seconds, 0, payload, length, now)
+        # In this order: the failure ends the task for the scheduler, and its thread is taken all the same.
+        core.report(record.task_id, record.attempt, DONE_STARTED, 0, 0, 0, NULL, 0, now)
         record.forgotten = True
         core.give_back_waiters(record, now)
     core.gate.unlock()
     return reported
+
+
+cdef bint watch(WorkerCore core, int descriptor) noexcept nogil:
+    """The calling thread, which idles, watches the connection; it is called by a write to the descriptor."""
+    cdef bint watches
+    core.gate.lock()
+    watches = core.gate.watch(descriptor)
+    core.gate.unlock()
+    return watches
+
+
+cdef TaskRecord* look(WorkerCore core) noexcept nogil:
+    """(The thread that watches) The next task, or NULL; what comes later rings."""
+    cdef TaskRecord* record
+    core.gate.lock()
+    core.gate.rung = False
+    record = core._start()
+    core.gate.unlock()
+    return record
+
+
+cdef void unwatch(WorkerCore core) noexcept nogil:
+    """The thread watches no longer."""
+    core.gate.lock()
+    core.gate.watching = False
+    core.gate.unlock()

@@ -45,7 +45,7 @@ cdef class WorkerModel:
     """Records, ready tasks, wanted inputs and the open DONE frame of one worker, and how they change."""
 
     def __cinit__(self, uint64_t epoch, uint32_t number, *, uint32_t max_peers=10, uint64_t max_bytes=50 << 20,
-                  **settings_of_the_core):
+                  uint64_t story=1 << 16, **settings_of_the_core):
         self.pool = RecordPool()
         self.ready = ReadyQueue()
         self.plan = FetchPlan(max_peers, max_bytes)
@@ -56,7 +56,7 @@ cdef class WorkerModel:
         self.illegal = 0
         self.listened = False
         self.history = TransitionLog()
-        self.story = Story()
+        self.story = Story(story)
         for state in range(STATE_COUNT):
             self.counts[state] = 0
         self.open_frame()

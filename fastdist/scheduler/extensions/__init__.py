@@ -11,6 +11,7 @@ from fastdist.scheduler.extensions.control import Control
 from fastdist.scheduler.extensions.coordination import COORDINATION
 from fastdist.scheduler.extensions.data import Data
 from fastdist.scheduler.extensions.datasets import Datasets
+from fastdist.scheduler.extensions.environments import Environments
 from fastdist.scheduler.extensions.events import Events
 from fastdist.scheduler.extensions.explaining import Explaining
 from fastdist.scheduler.extensions.extension import Extension
@@ -47,6 +48,7 @@ BUILT_IN: tuple[type[Extension], ...] = (
     Retiring,
     MemoryManager,
     Explaining,
+    Environments,
     Attempts,
     Stopping,
     Output,

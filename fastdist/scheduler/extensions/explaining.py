@@ -121,7 +121,8 @@ class Explaining(Extension):
         if state == "no_worker" and "due" in facts:
             if facts["lost"] is not None:
                 return sentences.after_death(key, facts["lost"])
-            failures = self.scheduler.core.task_view(encode_key(key))["attempts"]
+            view = self.scheduler.core.task_view(encode_key(key))
+            failures = 0 if view is None else view["attempts"]
             return sentences.tried_again(key, failures, facts["due"] - time.monotonic() + time.time())
         if state in ("ready", "no_worker"):
             return self._explain_ready(key, facts)

@@ -306,6 +306,7 @@ class Retiring(Extension):
         """Have a retired worker close, and forget it."""
         if entry.number not in self.scheduler.members.workers:
             return
+        entry.retired = True
         if close_worker:
             entry.closing = True
             left = self._left.setdefault(entry.number, asyncio.Event())

@@ -68,6 +68,7 @@ class SimulatedScheduler:
         self.entries: dict[Connection, Entry] = {}
         #: Clients whose connection broke.
         self.away: dict[int, Entry] = {}
+        self._names: dict[str, int] = {}
         self._awake = False
         self._tick_at: float | None = None
         network.listeners[ADDRESS] = self
@@ -108,7 +109,7 @@ class SimulatedScheduler:
     # -- workers
 
     def _register_worker(self, connection: Connection, fields: dict[str, Any]) -> None:
-        if any(entry.name == fields["name"] for entry in self.workers.values()):
+        if fields["name"] in self._names:
             connection.send(self, "refused", {})
             return
         number = self.core.on_worker(
@@ -117,6 +118,7 @@ class SimulatedScheduler:
         identity = {key: fields[key] for key in ("address", "name", "resources")} | {"host": fields["name"]}
         entry = Entry(number, fields["name"], connection, identity, has_nanny=fields["nanny"])
         self.workers[number] = self.entries[connection] = entry
+        self._names[entry.name] = number
         connection.send(self, "welcome", {"epoch": EPOCH, "number": number})
         self._membership_changed()
 
@@ -133,7 +135,7 @@ class SimulatedScheduler:
         self.wake()
 
     def _lose_worker(self, entry: Entry, reason: str) -> None:
-        del self.workers[entry.number]
+        del self.workers[entry.number], self._names[entry.name]
         if not entry.has_nanny:
             self.monitor.blamed(self.core.processing(entry.number))
         if entry.has_nanny:

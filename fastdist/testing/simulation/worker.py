@@ -15,6 +15,7 @@ from fastdist._core.codec.frames import FrameKind
 from fastdist._core.codec.values import encode_value
 from fastdist._core.worker import manual
 from fastdist._core.worker.core import WorkerCore
+from fastdist._core.worker.inspect import awaits, takes
 from fastdist.testing.simulation import scheduler
 from fastdist.testing.simulation.kernel import Process
 from fastdist.testing.simulation.network import Connection, Kind, Network
@@ -29,6 +30,8 @@ FLUSH_PAUSE = 2e-3
 #: Seconds after which a task is reported as started, and after which any task may use the slot of one that waits.
 STARTED_AFTER, RELAXED_AFTER = 0.1, 0.02
 FETCH_TIMEOUT = 30.0
+#: Transitions that a worker remembers: thousands of workers have to fit into one process.
+STORY = 64
 #: Seconds that reading a value from the disk takes.
 DISK_SECONDS = 5e-3
 
@@ -164,6 +167,7 @@ class SimulatedWorker:
                 read_option=lambda packed: msgpack.unpackb(packed)["resources"],
                 max_peers=3,
                 max_bytes=1 << 20,
+                story=STORY,
             )
             self.monitor.worker_came(self)
         elif kind == "refused":
@@ -329,7 +333,7 @@ class SimulatedWorker:
         core = self._core
         found: dict[int, tuple[int, int]] = {}
         for task_id, (value, nbytes) in values.items():
-            if core.awaits(task_id):
+            if awaits(core, task_id):
                 self._keep(task_id, value, nbytes)
                 found[task_id] = (nbytes, self._type_of_results())
         core.on_fetched(number, task_ids, found, self.kernel.now)
@@ -338,7 +342,7 @@ class SimulatedWorker:
     def _put(self, connection: Connection, fields: dict[str, Any]) -> None:
         if self.core is not None:
             for task_id, key, value, nbytes in fields["rows"]:
-                if self.core.takes(task_id):
+                if takes(self.core, task_id):
                     self._keep(task_id, value, nbytes)
                     self.core.on_put(task_id, key, nbytes, self._type_of_results(), self.kernel.now)
             self._flush()

@@ -164,7 +164,8 @@ def blamed_before_it_is_placed_again(cluster: Cluster, client: FakeClient) -> Ca
     row = cluster.run_row("x")
     worker = cluster.where("x")
     cluster.lose(worker, blamed=False)
-    return lambda: cluster.core.on_death_report("tcp://10.0.0.0:1", [(row.id, row.attempt - i) for i in range(4)], "signal 9")
+    attempts = [(row.id, row.attempt - i) for i in range(4)]
+    return lambda: cluster.core.on_death_report("tcp://10.0.0.0:1", attempts, "signal 9")
 
 
 @edge("no_worker", "ready")
@@ -210,7 +211,8 @@ def blamed_without_a_worker(cluster: Cluster, client: FakeClient) -> Callable[[]
     row = cluster.run_row("x")
     cluster.lose(0, blamed=False)
     cluster.act()
-    return lambda: cluster.core.on_death_report("tcp://10.0.0.0:1", [(row.id, row.attempt - i) for i in range(4)], "signal 9")
+    attempts = [(row.id, row.attempt - i) for i in range(4)]
+    return lambda: cluster.core.on_death_report("tcp://10.0.0.0:1", attempts, "signal 9")
 
 
 @edge("processing", "waiting")

@@ -249,9 +249,9 @@ def test_a_task_freed_while_it_executes_leaves_nothing(driver: Driver) -> None:
     driver.run(Row(1), Row(2, inputs={1: (0, [])}))
     driver.pop()
     assert driver.free(1) == []
-    assert driver.rows() == [(2, 1, RETRACTED)]
+    assert driver.rows() == [(1, 1, STARTED), (2, 1, RETRACTED)]
     assert driver.finish(1) is False
-    assert driver.rows() == []
+    assert driver.rows() == [(1, 1, RESCHEDULE)], "its thread is free"
     assert driver.states() == {}
 
 
@@ -261,7 +261,7 @@ def test_a_task_freed_while_it_executes_and_wanted_again_is_finished(driver: Dri
     driver.free(1)
     driver.run(Row(1, attempt=2))
     assert driver.finish(1) is True
-    assert driver.rows() == [(1, 2, FINISHED)]
+    assert driver.rows() == [(1, 1, STARTED), (1, 2, FINISHED)]
 
 
 def test_retract_gives_back_what_has_not_started_and_refuses_the_rest(driver: Driver) -> None:

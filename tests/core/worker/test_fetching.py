@@ -98,7 +98,7 @@ def test_an_input_that_nobody_needs_any_more_is_not_kept(driver: Driver) -> None
     driver.run(Row(1, inputs={11: (10, [2])}))
     driver.core.next_fetch()
     driver.free(1)
-    assert driver.core.awaits(11) is False
+    assert inspect.awaits(driver.core, 11) is False
     driver.fetched(2, [11], {})
     assert driver.states() == {}
     assert driver.rows() == []
@@ -109,7 +109,7 @@ def test_a_late_answer_serves_a_renewed_wish(driver: Driver) -> None:
     _, asked, _ = driver.core.next_fetch()
     driver.free(1)
     driver.run(Row(2, inputs={11: (10, [2])}))
-    assert driver.core.awaits(11) is True
+    assert inspect.awaits(driver.core, 11) is True
     driver.fetched(2, asked, {11: (10, 0)})
     assert driver.pop() == 2
 
