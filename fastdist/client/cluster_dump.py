@@ -78,7 +78,7 @@ def load_cluster_dump(url: str, **storage_options: Any) -> dict[str, Any]:
 
 def _open(url: str, mode: str, storage_options: Mapping[str, Any]) -> IO[bytes]:
     if "://" in url:
-        import fsspec  # type: ignore[import-untyped]
+        import fsspec
 
         file: IO[bytes] = fsspec.open(url, mode, **storage_options).open()
         return file

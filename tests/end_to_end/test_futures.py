@@ -90,7 +90,8 @@ def test_wait(client: Client) -> None:
 
 
 def test_waiting_for_what_is_cancelled(client: Client) -> None:
-    future = client.submit(never, pure=False)
+    # It never starts: what executes keeps its slot until it ends, cancelled or not.
+    future = client.submit(never, pure=False, workers=["nobody"])
     client.cancel(future, reason="enough")
     with pytest.raises(FuturesCancelledError, match="enough"):
         wait([future])
