@@ -25,7 +25,7 @@ NEEDED = {
     "map": ("submit_map", "gather"),
     "graph": ("run_graph",),
     "latency": ("call_once",),
-    "peak": ("run_graph",),
+    "peak": ("run_graph", "HOLDS_RESULTS"),
     "memory": ("submit_map", "gather", "HOLDS_RESULTS"),
     "start": ("start_times",),
 }
