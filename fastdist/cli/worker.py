@@ -103,7 +103,7 @@ def find_scheduler(options: argparse.Namespace) -> str:
     if options.scheduler:
         return str(options.scheduler)
     if options.scheduler_file:
-        return scheduler_address_from(options.scheduler_file)
+        return scheduler_address_from(options.scheduler_file, options.death_timeout or 30.0)
     address = config.get("scheduler-address")
     if not address:
         raise ValueError(f"give the scheduler's address, --scheduler-file, or {SCHEDULER_ADDRESS_VARIABLE}")

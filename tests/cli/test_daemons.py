@@ -118,6 +118,16 @@ def test_the_scheduler_file_is_private_and_found_by_workers_and_gone_at_the_end(
     assert not pid_file.exists()
 
 
+def test_a_worker_waits_for_the_scheduler_file(start: Callable[..., Daemon], tmp_path: Path) -> None:
+    file = tmp_path / "scheduler.json"
+    file.write_text('{"address": ')  # half written
+    worker = start("worker", "--scheduler-file", str(file), "--nthreads", "1", "--no-nanny")
+    scheduler, _ = start_scheduler(start, "--scheduler-file", str(file))
+    worker.wait_for("Registered to:")
+    assert worker.stop() == 0
+    assert scheduler.stop() == 0
+
+
 def test_another_token_is_refused_and_the_worker_says_so(
     start: Callable[..., Daemon], tmp_path: Path
 ) -> None:
