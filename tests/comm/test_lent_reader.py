@@ -287,8 +287,15 @@ def test_an_interrupt_at_any_point_leaves_the_connection_to_the_loop_or_ends_it(
 def test_what_another_thread_read_goes_before_what_the_loop_reads(ends: Opener) -> None:
     async def main() -> None:
         async with waiting(ends) as (pair, reader):
-            order = []
-            pair.near._on_control = lambda message, buffers: order.append(message["op"])
+            order: list[str] = []
+            complete = asyncio.Event()
+
+            def note(message: dict[str, Any], buffers: list[Any]) -> None:
+                order.append(message["op"])
+                if len(order) == 3:
+                    complete.set()
+
+            pair.near._on_control = note
             pair.far.send_control({"op": "first"})
             pair.far.send(5, b"end")
             # The loop stands still meanwhile, as it does when it is busy; then it reads before it does anything else.
@@ -299,8 +306,7 @@ def test_what_another_thread_read_goes_before_what_the_loop_reads(ends: Opener) 
             pair.far.send_control({"op": "second"})
             pair.far.send_control({"op": "third"})
             pair.near._on_readable()
-            while len(order) < 3:
-                await asyncio.sleep(0)
+            await complete.wait()
             assert order == ["first", "second", "third"]
 
     run(main)
