@@ -8,11 +8,16 @@ import pkgutil
 import sys
 
 
+#: They are of use inside pytest only, which is not installed here.
+FOR_PYTEST = ("fastdist.testing.fixtures", "fastdist.utils_test")
+
+
 def import_everything() -> int:
     """Import every module of the installed package; returns how many there are."""
     import fastdist
 
-    names = [module.name for module in pkgutil.walk_packages(fastdist.__path__, "fastdist.")]
+    found = pkgutil.walk_packages(fastdist.__path__, "fastdist.")
+    names = [module.name for module in found if module.name not in FOR_PYTEST]
     for name in names:
         if not name.endswith("__main__"):
             importlib.import_module(name)
