@@ -7,7 +7,6 @@ import importlib
 import pkgutil
 import sys
 
-
 #: They are of use inside pytest only, which is not installed here.
 FOR_PYTEST = ("fastdist.testing.fixtures", "fastdist.utils_test")
 
