@@ -87,6 +87,8 @@ def test_wait(client: Client) -> None:
     nested = wait({"a": [futures[0], (futures[1],)]})
     assert nested.done == set(futures[:2])
     assert wait([]) == (set(), set())
+    # Released or not, it would keep its slot from the next test.
+    assert slow.result(timeout=10) is None
 
 
 def test_waiting_for_what_is_cancelled(client: Client) -> None:
