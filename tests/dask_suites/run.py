@@ -108,10 +108,13 @@ def run(file: str, on: str, left_out: list[str]) -> dict[str, str]:
     """Run one file of tests: for each test `passed`, `failed` or `skipped`."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
+        # An own configuration: the environment may lie below a project whose settings pytest would find.
+        settings = Path(folder, "pytest.ini")
+        settings.write_text("[pytest]\n")
         path = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
         command = [sys.executable, "-m", "pytest", "-q", "-p", "scheduler_plugin", "-p", "no:cacheprovider"]
         command += [f"--timeout={SECONDS_FOR_ONE_TEST}", f"--junitxml={report}", str(package() / file)]
-        command += [f"--rootdir={package()}", *(f"--deselect={test}" for test in left_out)]
+        command += ["-c", str(settings), f"--rootdir={package()}", *(f"--deselect={test}" for test in left_out)]
         done = subprocess.run(
             command,
             cwd=folder,
