@@ -64,12 +64,12 @@ BUGS = {
         "if task.suspicious >= model.allowed_failures:",
     ),
     "anybody cancels for everybody": Bug(
-        "control.pyx", "if id == 0 or (owner != client.number and not force):", "if id == 0:"
+        "control.pyx", "if id == 0 or (only != NONE and owner != only):", "if id == 0:"
     ),
     "started tasks are asked back": Bug(
         "stealing.pyx",
-        "if not task.flags & (RETRACTING | STARTED | AHEAD) and",
-        "if not task.flags & (RETRACTING | AHEAD) and",
+        "if not task.flags & (RETRACTING | STARTED):",
+        "if not task.flags & RETRACTING:",
     ),
 }
 
