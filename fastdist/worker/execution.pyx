@@ -24,6 +24,7 @@ from fastdist.worker.values cimport Values
 import contextvars
 from asyncio import CancelledError
 import inspect
+import logging
 import threading
 from _thread import get_ident
 
@@ -35,6 +36,8 @@ from fastdist.protocol.failures import dump_failure
 from fastdist.protocol.functions import load_function
 from fastdist.worker.interrupting import timeout_of
 from fastdist.worker.retrying import verdict_on
+
+logger = logging.getLogger("fastdist.worker")
 
 cdef enum:
     SPARE_THREADS = 8           # that outlive the waits for which they were started
@@ -289,6 +292,9 @@ cdef class Execution(Values):
         self.found = NULL
         try:
             self.comm.read_until(self.look, None)
+        except Exception:
+            # The event loop reads on; the task that may have been found must not be lost.
+            logger.exception("an execution thread stopped reading the connection to the scheduler")
         finally:
             slots.unwatch(self.core)
         record = self.found

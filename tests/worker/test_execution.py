@@ -412,6 +412,38 @@ def test_a_closed_connection_does_not_end_the_threads(make) -> None:
     assert execution.join(20)
 
 
+class BreakingConnection:
+    """A connection whose reading breaks off just when a task was found."""
+
+    def __init__(self) -> None:
+        self.descriptor = os.eventfd(0, os.EFD_NONBLOCK)
+        self.reading = threading.Event()
+        self.broke = threading.Event()
+
+    def reader_descriptor(self) -> int:
+        return -1 if self.broke.is_set() else self.descriptor
+
+    def read_until(self, done, timeout: float | None) -> None:
+        self.reading.set()
+        while not done():
+            pass
+        self.broke.set()
+        raise ValueError("broken")
+
+
+def test_a_read_that_breaks_off_loses_no_task(make, caplog) -> None:
+    connection = BreakingConnection()
+    harness = make(comm=connection)
+    assert connection.reading.wait(20)
+    harness.submit(1, increment, 1)
+    assert harness.wait(1)[0].status == FINISHED
+    assert connection.broke.is_set()
+    assert "stopped reading the connection" in caplog.text
+    harness.submit(2, increment, 2)
+    harness.wait(2)
+    os.close(connection.descriptor)
+
+
 def test_close_wakes_idle_threads_and_waits_for_busy_ones(make) -> None:
     harness = make(threads=2)
     events["busy"] = threading.Event()
