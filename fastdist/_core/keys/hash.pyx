@@ -88,6 +88,7 @@ cdef class _TooDeep(Exception):
 
 
 @cython.final
+@cython.auto_pickle(False)
 cdef class _Encoder:
     # Writes values down; one encoder serves one call at a time.
     cdef vector[uint8_t] buffer
@@ -494,6 +495,7 @@ def task_key(func, tuple args not None, kwargs=None, name=None) -> str | None:
 
 
 @cython.final
+@cython.auto_pickle(False)
 cdef class KeyMaker:
     """Makes the keys of many calls of one function.
 

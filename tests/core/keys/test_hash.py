@@ -424,15 +424,26 @@ def test_keys_differ_in_function_arguments_and_keyword_arguments():
     assert len({task_key(*call, name="n") for call in calls}) == len(calls)
 
 
-def test_a_key_maker_may_be_used_while_it_hashes():
-    class Curious:
-        def __dask_tokenize__(self):
-            return maker.key((5,))
+class Curious:
+    """Uses, while it is hashed, the key maker that hashes it."""
 
-    maker = KeyMaker(len)
+    maker: KeyMaker
+
+    def __dask_tokenize__(self):
+        return self.maker.key((5,))
+
+
+def test_a_key_maker_may_be_used_while_it_hashes():
+    maker = Curious.maker = KeyMaker(len)
     expected = maker.key((5,))
-    assert maker.key((Curious(),)) == maker.key((Curious(),)) != expected
+    key = maker.key((Curious(),))
+    assert key is not None
+    assert key == maker.key((Curious(),)) != expected
     assert maker.key((5,)) == expected
+
+
+def test_a_key_maker_has_no_deterministic_key_itself():
+    assert KeyMaker(len).key((KeyMaker(len),)) is None
 
 
 def test_a_key_maker_serves_many_threads():
