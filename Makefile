@@ -15,7 +15,7 @@ SOURCES := $(shell find fastdist -type f \( -name '*.py' -o -name '*.py[xi]' -o 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test test-dask simulate demo bench bench-smoke lint annotate debug asan wheel clean ci install core-tests
+.PHONY: help dev test test-dask simulate chaos fuzz demo bench bench-smoke lint annotate debug asan wheel clean ci install core-tests
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -70,6 +70,15 @@ test-dask: $(VENV)/installed  ## run a selection of dask's own tests on fastdist
 
 simulate: $(VENV)/installed  ## run simulated clusters, seed after seed, until stopped (SIMULATE_ARGS="--seconds 180")
 	cd $(VENV) && bin/python -m fastdist.testing.simulation $(SIMULATE_ARGS)
+
+chaos: $(VENV)/installed  ## faults in workloads, carried on from chaos.jsonl (SEEDS=5, CELLS=F1,F3-W2, CHAOS_ARGS=--fresh)
+	$(fresh_tree)
+	cd $(VENV)/tree && ../bin/python -m tests.chaos --results $(ROOT)/chaos.jsonl --seeds $(or $(SEEDS),1) \
+		--cells "$(CELLS)" $(CHAOS_ARGS)
+
+fuzz: $(VENV)/installed  ## feed broken bytes to what reads from the network and the disk (FUZZ_ARGS="--seconds 600")
+	$(fresh_tree)
+	cd $(VENV)/tree && ../bin/python -m tests.fuzz $(FUZZ_ARGS)
 
 demo:  ## count the identifiers of the standard library
 	@$(MAKE) --no-print-directory install VENV=.venv-demo EXTRA=

@@ -1,6 +1,6 @@
 """Find bright cells in a stack of invented images with dask.array: blur, threshold, reduce, rechunk.
 
-    python examples/image_stack.py [--images 8] [--size 256] [--workers 2]
+    python examples/image_stack.py [--images 8] [--size 256] [--workers 2] [--small]
 
 Needs `fastdist[dask]`. Each image has as many cells as its number plus three; the program has to find them all.
 May import: fastdist, dask, numpy, the standard library.
@@ -61,7 +61,10 @@ def main(arguments: list[str] | None = None) -> list[int]:
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--size", type=int, default=256, help="pixels of one side; a multiple of 128")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--small", action="store_true", help="3 images of 128 pixels: a few seconds")
     options = parser.parse_args(arguments)
+    if options.small:
+        options.images, options.size = 3, 128
     with Client(n_workers=options.workers, threads_per_worker=1):
         start = time.perf_counter()
         stack = make_stack(options.images, options.size).persist()

@@ -1,6 +1,6 @@
 """A year of invented taxi rides as a dask dataframe: join, group, resample and write, on worker processes.
 
-    python examples/taxi_rides.py [--days 30] [--rides 2000] [--workers 2] [--folder FOLDER]
+    python examples/taxi_rides.py [--days 30] [--rides 2000] [--workers 2] [--folder FOLDER] [--small]
 
 Needs `fastdist[dask]`. Writes the cleaned rides as Parquet into the folder (a temporary one by default), reads them
 back and checks that nothing got lost. May import: fastdist, dask, pandas, numpy, the standard library.
@@ -56,7 +56,10 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--rides", type=int, default=2_000, help="of one day")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--folder", help="where to write the rides")
+    parser.add_argument("--small", action="store_true", help="8 days of 100 rides: a few seconds")
     options = parser.parse_args(arguments)
+    if options.small:
+        options.days, options.rides = 8, 100
     with Client(n_workers=options.workers, threads_per_worker=1), tempfile.TemporaryDirectory() as temporary:
         start = time.perf_counter()
         rides = clean(make_rides(options.days, options.rides)).persist()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from os import environ as _environ
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -220,6 +221,21 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    def __setattr__(self, name: str, value: object) -> None:
+        # Importing the module `worker_client` shall not put it in the place of the function.
+        if name in _HOMES and isinstance(value, ModuleType):
+            value = getattr(import_module(_HOMES[name]), name)
+        super().__setattr__(name, value)
+
+    def __reduce__(self) -> Any:
+        # A task may refer to the package.
+        return import_module, (self.__name__,)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 if _environ.get("FASTDIST_AS_DISTRIBUTED", "").strip().lower() not in ("", "0", "false", "no", "off"):

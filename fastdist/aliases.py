@@ -1,7 +1,7 @@
 """Where dask.distributed keeps a name, and where it is here: `from fastdist.lock import Lock` works, too.
 
 A module of this table that is no file of its own is made when it is imported; one that is a file asks the table for
-what it does not define (`__getattr__ = names_of(__name__)`). May import: nothing of fastdist; homes are text.
+what it does not define (`__getattr__ = names_of(__name__)`). May import: `planned_names`; homes are text.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from fastdist.planned_names import PLANNED_NAMES
+
 _TOP = "fastdist"
 
 
@@ -22,11 +24,23 @@ def _from(home: str, names: str) -> dict[str, str]:
 
 _PLUGINS = _from(f"{_TOP}.plugins", "SchedulerPlugin WorkerPlugin NannyPlugin")
 _COORDINATION = f"{_TOP}.client.coordination"
+_TEXTS = f"{_TOP}.compat.texts"
+_WAITING = f"{_TOP}.compat.waiting"
+_BYTES = f"{_TOP}.compat.serialization"
 _CONCURRENT = {"CancelledError": "concurrent.futures:CancelledError", "TimeoutError": "builtins:TimeoutError"}
+_SERIALIZATION = {
+    **_from(f"{_TOP}.compat.utils", "serialize deserialize"),
+    **_from(_BYTES, "deserialize_bytes serialize_bytelist serialize_bytes"),
+}
 
 #: Module (below `fastdist`) and name, to the home of what has the name.
 ALIASES: dict[str, dict[str, str]] = {
-    "active_memory_manager": {},
+    "_signals": _from(_WAITING, "wait_for_signals"),
+    "active_memory_manager": {
+        **_from(f"{_TOP}.scheduler.policies", "ActiveMemoryManagerPolicy ReduceReplicas Suggestion"),
+        "ActiveMemoryManagerExtension": f"{_TOP}.scheduler.extensions.memory_manager:MemoryManager",
+        "AMMClientProxy": f"{_TOP}.client.control_calls:AMMClientProxy",
+    },
     "actor": _from(f"{_TOP}.client.actor", "Actor ActorFuture BaseActorFuture"),
     "cfexecutor": _from(f"{_TOP}.client.executor", "ClientExecutor"),
     "client": {
@@ -38,6 +52,7 @@ ALIASES: dict[str, dict[str, str]] = {
         **_from(f"{_TOP}.client.helpers", "ensure_default_client temp_default_client"),
         **_from(f"{_TOP}.errors", "CancelledFuturesGroup"),
         **_from(f"{_TOP}.compat.names", "CompatibleExecutor"),
+        **_from("concurrent.futures", "ALL_COMPLETED FIRST_COMPLETED"),
         **_CONCURRENT,
     },
     "cli.dask_scheduler": _from(f"{_TOP}.cli.scheduler", "main"),
@@ -58,6 +73,13 @@ ALIASES: dict[str, dict[str, str]] = {
             "get_address_host get_address_host_port get_local_address_for resolve_address",
         ),
     },
+    "comm.core": _from(f"{_TOP}.errors", "CommClosedError"),
+    "comm.registry": _from(f"{_TOP}.compat.backends", "Backend backends get_backend"),
+    "comm.utils": _from(_TEXTS, "ensure_concrete_host"),
+    "compatibility": {
+        **_from(_TEXTS, "LINUX MACOS WINDOWS logging_names"),
+        **_from(_WAITING, "asyncio_run"),
+    },
     "core": {
         **_from(f"{_TOP}.status", "Status"),
         **_from(f"{_TOP}.errors", "CommClosedError RPCClosed"),
@@ -65,7 +87,11 @@ ALIASES: dict[str, dict[str, str]] = {
         **_from(f"{_TOP}.compat.utils", "clean_exception error_message coerce_to_address"),
     },
     "deploy.adaptive": _from(f"{_TOP}.deploy", "Adaptive"),
-    "deploy.utils": _from(f"{_TOP}.deploy.local", "nprocesses_nthreads"),
+    "deploy.spec": _from(f"{_TOP}.deploy.process", "ProcessInterface init_spec run_spec"),
+    "deploy.utils": {
+        **_from(f"{_TOP}.deploy.local", "nprocesses_nthreads"),
+        **_from(f"{_TOP}.compat.utils", "CPU_COUNT"),
+    },
     "diagnostics": {
         **_from(f"{_TOP}.client.planned", "MemorySampler"),
         **_from(f"{_TOP}.client.progress", "progress"),
@@ -79,10 +105,13 @@ ALIASES: dict[str, dict[str, str]] = {
     "lock": _from(_COORDINATION, "Lock"),
     "metrics": {"time": "time:time", "monotonic": "time:monotonic", "thread_time": "time:thread_time"},
     "multi_lock": _from(_COORDINATION, "MultiLock"),
-    "protocol": _from(f"{_TOP}.compat.utils", "serialize deserialize"),
+    "protocol": _SERIALIZATION,
+    "protocol.pickle": _from(_BYTES, "HIGHEST_PROTOCOL dumps loads"),
+    "protocol.serialize": _SERIALIZATION,
     "queues": _from(_COORDINATION, "Queue"),
     "scheduler": {
         **_from(_TOP, "Scheduler KilledWorker"),
+        "logger": f"{_TOP}.scheduler.scheduler:logger",
         **_from(f"{_TOP}.errors", "NoValidWorkerError NoWorkerError"),
         **_from(f"{_TOP}.compat.scheduler_members", "WorkerState ClientState"),
         **_from(f"{_TOP}.compat.scheduler_tasks", "TaskState TaskGroup TaskPrefix"),
@@ -93,7 +122,10 @@ ALIASES: dict[str, dict[str, str]] = {
     "objects": _from(f"{_TOP}.client.information", "HasWhat SchedulerInfo WhoHas"),
     "publish": _from(f"{_TOP}.client.dataset_calls", "Datasets"),
     "spans": _from(_TOP, "span"),
-    "system": _from(f"{_TOP}.compat.utils", "CPU_COUNT MEMORY_LIMIT"),
+    "system": {
+        **_from(f"{_TOP}.compat.utils", "CPU_COUNT MEMORY_LIMIT"),
+        "memory_limit": f"{_TOP}.system.memory:total_memory",
+    },
     "threadpoolexecutor": _from(_TOP, "rejoin secede"),
     "utils": {
         **_CONCURRENT,
@@ -102,16 +134,30 @@ ALIASES: dict[str, dict[str, str]] = {
             "LoopRunner SyncMethodMixin ensure_ip format_dashboard_link get_ip import_term iscoroutinefunction"
             " key_split log_errors nbytes parse_ports sync thread_state",
         ),
+        **_from(_WAITING, "All Any Deadline NoOpAwaitable offload wait_for"),
+        **_from(
+            _TEXTS,
+            "WINDOWS TupleComparable ensure_memoryview get_ip_interface get_ipv6 get_traceback has_arg has_keyword"
+            " import_file is_kernel json_load_robust key_split_group open_port read_block seek_delimiter"
+            " silence_logging_cmgr tmp_text truncate_exception",
+        ),
         **_from(f"{_TOP}.deploy.logs", "Log Logs"),
     },
+    "utils_comm": _from(_WAITING, "retry"),
     "variable": _from(_COORDINATION, "Variable"),
-    "widgets": {},
     "worker": {
         **_from(_TOP, "Worker Reschedule get_client get_worker secede print warn"),
-        **_from(f"{_TOP}.compat.utils", "thread_state"),
+        **_from(f"{_TOP}.compat.utils", "CPU_COUNT thread_state"),
     },
     "worker_client": _from(_TOP, "local_client worker_client"),
+    "worker_memory": _from(f"{_TOP}.compat.utils", "parse_memory_limit"),
+    "worker_state_machine": _from(f"{_TOP}.compat.worker_state", "TaskState WorkerState"),
 }
+
+for _module, _names in PLANNED_NAMES.items():
+    _homes = ALIASES.setdefault(_module, {})
+    for _name in _names.split():
+        _homes.setdefault(_name, f"{_TOP}.compat.planned:{_module}.{_name}")
 
 
 def names_of(module: str) -> Callable[[str], Any]:
@@ -149,7 +195,8 @@ class AliasFinder:
         top, _, name = fullname.partition(".")
         if top != _TOP or name not in ALIASES:
             return None
-        return ModuleSpec(fullname, self)  # type: ignore[arg-type]
+        is_package = any(other.startswith(f"{name}.") for other in ALIASES)
+        return ModuleSpec(fullname, self, is_package=is_package)  # type: ignore[arg-type]
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """A module that looks its names up when they are used."""

@@ -18,12 +18,22 @@ class FrameError(FastdistError, ValueError):
     """A message does not have the form that docs/wire.md demands; its connection is closed."""
 
 
+class JournalError(FastdistError, OSError):
+    """A journal cannot be used: damaged, somebody else's, or in use; the text says what to do."""
+
+
 class CommClosedError(FastdistError, OSError):
     """The connection is gone; the text names the peer and the reason."""
 
 
 class HandshakeError(FastdistError, OSError):
     """The other side does not speak this protocol or this version of it, or refused the connection."""
+
+
+class UnfinishedHandshakeError(HandshakeError):
+    """The other side took the connection and then hung up or said nothing: it is stopped, ends, has too much to do, or
+    is no fastdist process. Another attempt may succeed.
+    """
 
 
 class AuthenticationError(HandshakeError):
@@ -193,6 +203,8 @@ class Reason(str, Enum):
     KILLED_WORKER = "killed-worker"
     #: The whole cluster was restarted.
     SCHEDULER_RESTART = "scheduler-restart"
+    #: For longer than `scheduler.no-workers-timeout` no worker could run it.
+    NO_WORKER = "no-worker"
     #: Another task has the same key.
     CONFLICTING_KEY = "conflicting-key"
 
@@ -219,7 +231,7 @@ class FutureCancelledError(concurrent.futures.CancelledError):
     def __init__(
         self,
         key: object,
-        reason: str = "unknown",
+        reason: str | None = None,
         msg: str | None = None,
         kind: Reason = Reason.CANCELLED,
         when: float | None = None,
@@ -227,7 +239,7 @@ class FutureCancelledError(concurrent.futures.CancelledError):
     ) -> None:
         super().__init__(key, reason, msg, kind, when, by)
         self.key = key
-        self.reason = reason
+        self.reason = reason or kind.value
         self.msg = msg
         self.kind = kind
         self.when = when
@@ -239,7 +251,10 @@ class FutureCancelledError(concurrent.futures.CancelledError):
         return end_sentence(f"{self.key!r} was cancelled", self.kind, self.reason, self.msg, self.when, self.by)
 
     def __str__(self) -> str:
-        text = f"{self.key} cancelled for reason: {self.reason}."
+        if self.reason == Reason.CANCELLED.value:
+            text = f"{self.key} was cancelled by {self.by}." if self.by else f"{self.key} was cancelled."
+        else:
+            text = f"{self.key} cancelled for reason: {self.reason}."
         return f"{text}\n{self.msg}" if self.msg else text
 
 
@@ -307,7 +322,7 @@ def end_sentence(
         what += f" by {by}"
     if when is not None:
         what += f" at {time.strftime('%H:%M:%S', time.localtime(when))}"
-    why = kind.value if reason in (None, "unknown") else reason
+    why = reason or kind.value
     return f"{what}: {why} ({message})" if message else f"{what}: {why}"
 
 

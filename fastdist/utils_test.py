@@ -5,6 +5,7 @@ May import: `testing`.
 
 from __future__ import annotations
 
+from fastdist.aliases import names_of
 from fastdist.testing.capturing import (
     captured_handler,
     captured_logger,
@@ -118,3 +119,6 @@ __all__ = [
     "varying",
     "wait_for_state",
 ]
+
+# What libraries look for here is at home elsewhere.
+__getattr__ = names_of(__name__)

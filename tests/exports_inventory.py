@@ -250,7 +250,7 @@ contact_address listen_address worker_class env interface host port protocol con
 ATTRIBUTES = {
     "Client": """
 id status asynchronous loop scheduler cluster futures refcount datasets dashboard_link amm security scheduler_file
-extensions preloads rpc direct_to_workers generation
+extensions preloads rpc direct_to_workers generation recreate_task_locally recreate_error_locally
 """.split(),
     "Future": "key client executor type status".split(),
     "as_completed": "futures queue lock loop condition thread_condition".split(),
@@ -367,7 +367,6 @@ LATER: dict[str, tuple[object, ...]] = {
 
 _BY_CLIENT = "the scheduler's own operations go through its connections: use the method of Client"
 _COLUMNS = "tasks come as columns, decided in the compiled core: there is no method a task"
-_OPAQUE = "the scheduler opens no payload"
 _BETWEEN_WORKERS = "workers move data by messages of their own (docs/wire.md)"
 
 
@@ -377,22 +376,14 @@ def _because(reason: str, kind: str, names: str) -> dict[str, str]:
 
 #: What is not there, and why.
 ABSENT: dict[str, str] = {
-    **_because(_BY_CLIENT, "Scheduler", "gather scatter proxy story run_function benchmark_hardware get_worker_logs"),
-    **_because(_BY_CLIENT, "Scheduler", "get_metadata set_metadata task_metadata subscribe_topic unsubscribe_topic"),
-    **_because(_BY_CLIENT, "Scheduler", "get_task_stream get_cluster_state client_desires_keys client_releases_keys"),
-    **_because(_COLUMNS, "Scheduler", "update_graph generation transition_log worker_objective valid_workers get_comm_cost"),
+    **_because(_BY_CLIENT, "Scheduler", "run_function get_task_stream"),
+    **_because(_COLUMNS, "Scheduler", "update_graph generation"),
     **_because("workers register by a message", "Scheduler", "add_worker"),
-    **_because("not built yet", "Scheduler", "feed worker_ttl"),
-    **_because("a setting: fastdist.config.get('scheduler.allowed-failures')", "Scheduler", "allowed_failures"),
-    **_because("await the server", "Scheduler", "start"),
-    **_because("fastdist.get_client() inside of a task", "Worker", "client"),
-    **_because(_BETWEEN_WORKERS, "Worker", "rpc gather get_data update_data run actor_execute actor_attribute"),
-    **_because("not built yet", "Worker", "executor extensions metrics active_threads set_resources security"),
-    **_because("not built yet", "Nanny", "memory_manager"),
+    **_because("not built yet", "Scheduler", "feed"),
+    **_because(_BETWEEN_WORKERS, "Worker", "gather get_data update_data run actor_execute actor_attribute"),
+    **_because("execution threads are the compiled core's own", "Worker", "executor"),
+    **_because("not built yet", "Worker", "set_resources"),
     "as_completed.condition": "asynchronous iteration needs none; threads have thread_condition",
-    "active_memory_manager:ActiveMemoryManagerExtension": "client.amm has its operations",
-    "active_memory_manager:ActiveMemoryManagerPolicy": "policies of one's own are not built yet",
-    "active_memory_manager:ReduceReplicas": "named by the setting scheduler.active-memory-manager.policies",
     "active_memory_manager:RetireWorker": "client.retire_workers",
 }
 

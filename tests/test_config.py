@@ -204,8 +204,9 @@ def test_yaml_is_not_imported_for_files_in_which_all_is_commented_out(home: Path
 def test_what_dask_is_asked_in_vain_is_named_once_with_its_place(home: Path) -> None:
     file = home / "dask" / "x.yaml"
     file.write_text(
-        "distributed:\n  schedular: {allowed-failures: 5}\n  scheduler: {work-stealing: false, worker-ttl: 5 minutes,"
-        " worker-saturation: many}\n  worker: {daemon: false}\njobqueue: {slurm: 1}\n"
+        "distributed:\n  schedular: {allowed-failures: 5}\n"
+        "  scheduler: {work-stealing: false, work-stealing-interval: 1s, worker-saturation: many}\n"
+        "  worker: {daemon: false}\njobqueue: {slurm: 1}\n"
     )
     printed = run(
         "config.report(); config.report(); print(config.get('scheduler.worker-saturation'))",
@@ -250,8 +251,8 @@ def test_a_named_file_must_be_there_and_wins(home: Path, tmp_path: Path) -> None
 
 
 def test_a_setting_without_a_feature_is_not_set_silently() -> None:
-    with pytest.raises(ConfigurationError, match=r"'scheduler\.worker-ttl' has no effect: there is no feature"):
-        config.set({"scheduler.worker-ttl": "1s"})
+    with pytest.raises(ConfigurationError, match=r"'scheduler\.work-stealing' has no effect: there is no feature"):
+        config.set({"scheduler.work-stealing": False})
     assert not set(config.PLANNED) & set(SETTINGS) and not set(config.MOOT) & set(SETTINGS)
 
 
@@ -283,15 +284,15 @@ class TestWithDask:
         assert config.get("scheduler.allowed-failures") == 3
 
     def test_wrong_and_vain_values_are_named(self, caplog: pytest.LogCaptureFixture) -> None:
-        wanted = {"distributed.comm.timeouts.tcp": "soon", "distributed.scheduler.worker-ttl": "1s", "distributed.x": 1}
+        wanted = {"distributed.comm.timeouts.tcp": "soon", "distributed.admin.pdb-on-err": True, "distributed.x": 1}
         with self.dask.config.set(wanted):
             assert config.get("comm.timeouts.tcp") == 30
             config.report()
             config.report()
         told = [record.message for record in caplog.records]
         assert [text.partition(" (in dask.config)")[0] for text in sorted(told)] == [
+            "the setting 'distributed.admin.pdb-on-err: True'",
             "the setting 'distributed.comm.timeouts.tcp'",
-            "the setting 'distributed.scheduler.worker-ttl: 1s'",
             "the setting 'distributed.x'",
         ]
 

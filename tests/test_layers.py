@@ -17,7 +17,7 @@ ROOT = Path(os.environ.get("SOURCE_TREE") or Path(__file__).resolve().parent.par
 PACKAGE = ROOT / "fastdist"
 
 LAYERS = (
-    ("_core", "aliases", "errors", "late_imports", "system", "status"),
+    ("_core", "aliases", "errors", "late_imports", "planned_names", "system", "status"),
     (
         "attributes", "builtin_plugins", "config", "context", "logs", "loop", "plugins", "preloading", "protocol",
         "retries", "security", "uploads", "versions",

@@ -1,8 +1,10 @@
 """Importing this makes `import distributed` mean fastdist, for libraries that import dask.distributed themselves.
 
 Every module of fastdist, and every alias in `aliases.ALIASES`, is then found below `distributed`, too: the same
-module object, so that classes are the same. Child processes inherit it through the environment. May import: nothing
-of fastdist; what it stands for is loaded when it is imported.
+module object, so that classes are the same. Only `distributed` itself is a module of its own: it has the names of
+fastdist, and the version of dask.distributed that these follow, as libraries compare it. Child processes inherit all
+this through the environment; jobs of dask-jobqueue start their workers by `python -m fastdist.as_distributed`. May
+import: `late_imports`; what it stands for is loaded when it is imported.
 
 Examples
 --------
@@ -25,12 +27,43 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
+from typing import Any
+
+from fastdist.late_imports import after_import
 
 #: Set for child processes; `fastdist` itself reads it when it is imported.
 VARIABLE = "FASTDIST_AS_DISTRIBUTED"
 
+#: `distributed.__version__`, which libraries take for that of dask.distributed.
+STANDS_IN_FOR = "2026.8.0"
+
 _OWN = "fastdist"
 _NAME = "distributed"
+
+
+class StandIn(ModuleType):
+    """The module `distributed`: all names are those of fastdist, and all modules are there without being imported."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return getattr(sys.modules[_OWN], name)
+        except AttributeError:
+            if name.startswith("__") or _find(f"{_OWN}.{name}") is None:
+                raise
+        return import_module(f"{_NAME}.{name}")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # As in fastdist, a function that has the name of a module goes before it.
+        if isinstance(value, ModuleType) and callable(found := getattr(sys.modules[_OWN], name, None)):
+            value = found
+        super().__setattr__(name, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Pickled functions name the modules that they use; cloudpickle knows plain ones only.
+        return import_module, (_NAME,)
+
+    def __dir__(self) -> list[str]:
+        return dir(sys.modules[_OWN])
 
 
 class DistributedFinder:
@@ -59,12 +92,16 @@ class DistributedFinder:
         is_package = own.submodule_search_locations is not None
         return ModuleSpec(fullname, self, origin=own.origin or fullname, is_package=is_package)  # type: ignore[arg-type]
 
-    def create_module(self, spec: ModuleSpec) -> None:
-        """A module for the moment, so that the attributes of fastdist's stay its own."""
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """A module for the moment, so that the attributes of fastdist's stay its own; of `distributed` a stand-in."""
+        return StandIn(_NAME, sys.modules[_OWN].__doc__) if spec.name == _NAME else None
 
     def exec_module(self, module: ModuleType) -> None:
         """Put the module of fastdist in place."""
-        sys.modules[module.__name__] = import_module(_OWN + module.__name__.removeprefix(_NAME))
+        if isinstance(module, StandIn):
+            module.__version__ = STANDS_IN_FOR
+        else:
+            sys.modules[module.__name__] = import_module(_OWN + module.__name__.removeprefix(_NAME))
 
     def get_code(self, fullname: str) -> CodeType | None:
         """What `python -m` runs; a command's alias (`distributed.cli.dask_worker`) runs that command."""
@@ -91,7 +128,7 @@ def _find(name: str) -> ModuleSpec | None:
 
 def _install() -> None:
     imported = sys.modules.get(_NAME)
-    if imported is not None and imported is not sys.modules[_OWN]:
+    if imported is not None and not isinstance(imported, StandIn):
         raise ImportError(
             f"fastdist cannot stand in for dask.distributed: {_NAME!r} has already been imported from "
             f"{getattr(imported, '__file__', None) or 'elsewhere'}. Import fastdist.as_distributed before anything "
@@ -105,6 +142,16 @@ def _install() -> None:
     if base is not None:
         vars(base)["_DISTRIBUTED_AVAILABLE"] = None
     os.environ[VARIABLE] = "1"
+    after_import("dask_jobqueue", _choose_python)
+
+
+def _choose_python(module: ModuleType) -> None:
+    """Have the scripts of dask-jobqueue run `distributed.cli.dask_worker` where it is found; who chose, stays."""
+    from dask import config
+
+    for system, settings in config.get("jobqueue", {}).items():
+        if isinstance(settings, dict) and settings.get("python", "") is None:
+            config.set({f"jobqueue.{system}.python": f"{sys.executable} -m {__name__}"})
 
 
 _install()

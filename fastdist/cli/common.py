@@ -14,12 +14,10 @@ import asyncio
 import contextlib
 import importlib.metadata
 import itertools
-import json
 import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -28,9 +26,6 @@ from fastdist.comm.token import Token, find_token
 from fastdist.config import parse_timedelta
 from fastdist.preloading import check_arguments
 from fastdist.system.signals import on_termination
-
-#: Seconds between two looks for a file.
-FILE_PAUSE = 0.05
 
 logger = logging.getLogger("fastdist.cli")
 
@@ -187,39 +182,6 @@ def pid_file(path: str | None) -> Iterator[None]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-
-
-def scheduler_address_from(path: str, patience: float = 30.0) -> str:
-    """The address in a scheduler file; daemons are often started together, so the file is waited for.
-
-    Parameters
-    ----------
-    path : str
-        The file that the scheduler writes.
-    patience : float
-        Seconds to wait for it.
-
-    Raises
-    ------
-    TimeoutError
-        Nobody has written it in time.
-    ValueError
-        The file holds no address.
-    """
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            with open(path) as file:
-                content = json.load(file)
-            break
-        except (FileNotFoundError, json.JSONDecodeError):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"no scheduler has written {path} within {patience:g} s") from None
-        time.sleep(FILE_PAUSE)
-    address = content.get("address") if isinstance(content, dict) else None
-    if not isinstance(address, str):
-        raise ValueError(f"the scheduler file {path} holds no address")
-    return address
 
 
 def run_daemon(

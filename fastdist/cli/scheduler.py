@@ -43,6 +43,9 @@ def parser() -> argparse.ArgumentParser:
         default=True,
         help="whether clients may bring code for the scheduler itself: run_on_scheduler, scheduler plugins (yes)",
     )
+    options.add_argument(
+        "--journal", help="folder of a journal, with which a scheduler that was killed goes on when it is started again"
+    )
     options.add_argument("--jupyter", action=Switch, help="not built yet")
     options.add_argument("--show", action=Switch, help="deprecated, without effect")
     options.add_argument("--use-xheaders", action=Switch, help="deprecated, without effect")
@@ -82,6 +85,7 @@ async def _serve(options: argparse.Namespace, token: Token | None, stop: asyncio
         idle_timeout=options.idle_timeout,
         scheduler_file=options.scheduler_file,
         admin_code=options.admin_code,
+        journal=options.journal,
         preload=options.preload,
         preload_argv=options.preload_argv if options.preload else None,
     )

@@ -20,7 +20,6 @@ from fastdist.cli.common import (
     pid_file,
     refuse_unbuilt,
     run_daemon,
-    scheduler_address_from,
     seconds,
     start_logging,
     until_stopped,
@@ -28,6 +27,7 @@ from fastdist.cli.common import (
 from fastdist.comm.token import Token
 from fastdist.status import Status
 from fastdist.system.processors import processor_count
+from fastdist.worker.options import address_in_file
 from fastdist.worker.process import serve_dask
 
 logger = logging.getLogger("fastdist.worker")
@@ -103,7 +103,7 @@ def find_scheduler(options: argparse.Namespace) -> str:
     if options.scheduler:
         return str(options.scheduler)
     if options.scheduler_file:
-        return scheduler_address_from(options.scheduler_file, options.death_timeout or 30.0)
+        return address_in_file(options.scheduler_file, options.death_timeout or 30.0)
     address = config.get("scheduler-address")
     if not address:
         raise ValueError(f"give the scheduler's address, --scheduler-file, or {SCHEDULER_ADDRESS_VARIABLE}")

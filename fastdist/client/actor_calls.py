@@ -29,7 +29,13 @@ def make_actor(function: Callable[..., Any], key: Any, one: bool = True) -> tupl
     """
     if key is None:
         key = f"{function_name(function)}-{uuid.uuid4()}" if one else function_name(function)
-    return import_module(MAKER).MakeActor(function), key, False
+    return maker_of(function), key, False
+
+
+def maker_of(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function like this one whose result stays on its worker, and that returns the actor."""
+    maker: Callable[..., Any] = import_module(MAKER).MakeActor(function)
+    return maker
 
 
 class ActorCalls(Lifecycle):

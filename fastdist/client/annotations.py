@@ -7,7 +7,7 @@ of its tasks, and the arguments of the call come before it. May import: `fastdis
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,15 +32,32 @@ class TaskOptions:
         Of the tasks that have others.
     executors : dict
         Names of executors, by key, for the tasks that name one.
+    actors : set
+        Keys of the tasks whose results are actors.
     """
 
     default: bytes | None
     by_key: dict[Any, bytes | None] = field(default_factory=dict)
     executors: dict[Any, str] = field(default_factory=dict)
+    actors: set[Any] = field(default_factory=set)
+
+    def kind_of(self) -> Callable[[Any], Hashable] | None:
+        """A function that says what is the same for tasks that may run as one, by key; None if all may."""
+        if not (self.by_key or self.executors or self.actors):
+            return None
+
+        def kind(key: Any) -> Hashable:
+            own = key if key in self.actors else None
+            return self.by_key.get(key, self.default), self.executors.get(key), own
+
+        return kind
 
 
 def task_options(
-    arguments: Mapping[str, Any], annotations: Annotations, keys: Callable[[], Iterable[Any]]
+    arguments: Mapping[str, Any],
+    annotations: Annotations,
+    keys: Callable[[], Iterable[Any]],
+    actors: Iterable[Any] | bool = False,
 ) -> TaskOptions:
     """Combine the arguments of a call, the annotations around it and those of the layers.
 
@@ -51,7 +68,9 @@ def task_options(
     annotations : mapping
         Of the graph: for each name a mapping of keys to values; they come before all else.
     keys : callable
-        Gives the keys of the tasks; asked for only when an annotation is a function of the key.
+        Gives the keys of the tasks; asked for only when an annotation is a function of the key, or all are actors.
+    actors : iterable or bool
+        Keys of the tasks whose results are actors, or whether those of all tasks are.
 
     Raises
     ------
@@ -79,6 +98,10 @@ def task_options(
             packed[signature] = _pack(options)
         result.by_key[key] = packed[signature]
     _take_executors(result, fixed, per_key, keys)
+    if actors:
+        result.actors = set(keys() if actors is True else actors)
+        for key in result.actors:
+            result.by_key[key] = _pack({**fixed, **per_key.get(key, {})}, actor=True)
     return result
 
 
@@ -111,7 +134,7 @@ def pack_call_options(**options: Any) -> bytes | None:
     return pack_options(**options)
 
 
-def _pack(options: Mapping[str, Any]) -> bytes | None:
+def _pack(options: Mapping[str, Any], actor: bool = False) -> bytes | None:
     known = {name: options[name] for name in OPTIONS if options.get(name) is not None}
     if not known.get("workers"):
         # Annotations may be given one by one, in layers: an empty or missing list restricts nothing.
@@ -120,7 +143,7 @@ def _pack(options: Mapping[str, Any]) -> bytes | None:
     retries = known.get("retries")
     if isinstance(retries, float) and retries.is_integer():
         known["retries"] = int(retries)
-    return pack_options(**known)
+    return pack_options(**known, actor=actor)
 
 
 def _take_executors(

@@ -24,11 +24,13 @@ from fastdist.client.metadata_calls import MetadataCalls
 from fastdist.client.options import parse_seconds
 from fastdist.client.output_calls import OutputCalls
 from fastdist.client.plugin_calls import PluginCalls
+from fastdist.client.replay_calls import ReplayCalls
 from fastdist.client.retry_calls import RetryCalls
 from fastdist.client.scheduler_calls import SchedulerCalls
 from fastdist.client.stopping import check_way, take_timeout, tell_unkillable
 from fastdist.client.why_calls import WhyCalls
 from fastdist.context import current_worker
+from fastdist.errors import Reason
 from fastdist.retries import Retry
 from fastdist.status import Status
 
@@ -47,6 +49,7 @@ class Client(
     MetadataCalls,
     OutputCalls,
     PluginCalls,
+    ReplayCalls,
     RetryCalls,
     SchedulerCalls,
     WhyCalls,
@@ -301,6 +304,9 @@ class Client(
             batch_size=batch_size,
         )
 
+    def __reduce__(self) -> Any:
+        raise TypeError("a client stays in its process; inside of a task, get_client() gives the one of the worker")
+
     def cancel(
         self,
         futures: Any,
@@ -336,7 +342,8 @@ class Client(
         >>> client.cancel(future, stop="interrupt")  # doctest: +SKIP
         """
         check_way(stop)
-        return self.sync(self._cancel, futures, force, reason or "unknown", msg, stop, asynchronous=asynchronous)
+        why = reason or Reason.CANCELLED.value
+        return self.sync(self._cancel, futures, force, why, msg, stop, asynchronous=asynchronous)
 
     async def _cancel(
         self, futures: Any, force: bool, reason: str, msg: str | None, stop: str | None = None

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from fastdist._core.keys.canonical import encode_key
-from fastdist.client.annotations import Annotations, task_options
+from fastdist.client.annotations import Annotations, TaskOptions, task_options
 from fastdist.client.collector import collector_paused
 from fastdist.client.future import Future
 from fastdist.client.graph import flatten
 from fastdist.client.graph_submission import submit_graph
 from fastdist.client.lifecycle import Lifecycle, open_clients
-from fastdist.client.options import parse_seconds, refuse_actors
+from fastdist.client.options import parse_seconds
 from fastdist.client.submission import KnownKeys
 from fastdist.retries import Retry
 
@@ -36,6 +37,7 @@ class CollectionCalls(Lifecycle):
         priority: float = 0,
         fifo_timeout: Any = "60s",
         actors: Any = None,
+        optimize_graph: bool = True,
         **kwargs: Any,
     ) -> Any:
         """Compute keys of a dask graph.
@@ -52,6 +54,10 @@ class CollectionCalls(Lifecycle):
             As of `gather`.
         workers, allow_other_workers, resources, retries, priority, fifo_timeout
             As of `submit`, for all tasks.
+        actors : bool, dict, or keys and collections
+            Which results are actors: all, those with True in a dict by key, or those named.
+        optimize_graph : bool
+            Whether chains of tasks whose results nobody else needs may run as one task.
         **kwargs
             Whatever dask passes on to schedulers; it has no meaning here.
 
@@ -71,7 +77,6 @@ class CollectionCalls(Lifecycle):
         >>> client.get({"x": 1, "y": (abs, -2), "z": (max, "x", "y")}, ["z", "x"])
         [2, 1]
         """
-        refuse_actors(actors)
         futures = self._submit_graph(
             *_materialize(dsk),
             list(_flat(keys)),
@@ -81,6 +86,8 @@ class CollectionCalls(Lifecycle):
             resources=resources,
             retries=retries,
             priority=priority,
+            actors=actors,
+            optimize_graph=optimize_graph,
         )
         packed = _repack(keys, futures)
         return self.gather(packed, direct=direct, asynchronous=asynchronous) if sync else packed
@@ -109,11 +116,13 @@ class CollectionCalls(Lifecycle):
         sync : bool
             Whether to wait for the values; if not, futures are returned.
         optimize_graph : bool
-            Whether dask optimises the graphs first.
+            Whether the graphs are optimised first.
         traverse : bool
             Whether collections inside lists, tuples, sets and dicts are found.
         workers, allow_other_workers, resources, retries, priority, fifo_timeout
             As of `submit`, for all tasks.
+        actors : bool, dict, or keys and collections
+            Which results are actors: all, those with True in a dict by key, or those named.
 
         Returns
         -------
@@ -136,7 +145,6 @@ class CollectionCalls(Lifecycle):
         from dask._expr import FinalizeCompute
         from dask.base import collections_to_expr
 
-        refuse_actors(actors)
         _refuse_unknown("compute", kwargs)
         is_single = not isinstance(collections, list | tuple | set | frozenset)
         items = [collections] if is_single else list(collections)
@@ -157,6 +165,8 @@ class CollectionCalls(Lifecycle):
                 resources=resources,
                 retries=retries,
                 priority=priority,
+                actors=actors,
+                optimize_graph=optimize_graph,
             )
             results = iter([futures[name] for name in names])
         found = [next(results) if is_dask_collection(item) else item for item in items]
@@ -183,9 +193,11 @@ class CollectionCalls(Lifecycle):
         collections : collection, or list, tuple or set of them
             What to compute.
         optimize_graph : bool
-            Whether dask optimises the graphs first.
+            Whether the graphs are optimised first.
         workers, allow_other_workers, resources, retries, priority, fifo_timeout
             As of `submit`, for all tasks.
+        actors : bool, dict, or keys and collections
+            Which results are actors: all, those with True in a dict by key, or those named.
 
         Returns
         -------
@@ -204,7 +216,6 @@ class CollectionCalls(Lifecycle):
         from dask import is_dask_collection
         from dask.base import collections_to_expr
 
-        refuse_actors(actors)
         _refuse_unknown("persist", kwargs)
         is_single = not isinstance(collections, list | tuple | set | frozenset)
         items = [collections] if is_single else list(collections)
@@ -225,6 +236,8 @@ class CollectionCalls(Lifecycle):
             resources=resources,
             retries=retries,
             priority=priority,
+            actors=actors,
+            optimize_graph=optimize_graph,
         )
         operands = expr.operands if hasattr(expr, "operands") else ()
         results = [
@@ -264,7 +277,7 @@ class CollectionCalls(Lifecycle):
         ----------
         collections : list of collections
         optimize_graph : bool
-            Whether dask optimises the graphs first.
+            Whether the graphs are optimised first.
         """
         from dask.base import collections_to_expr
 
@@ -278,6 +291,8 @@ class CollectionCalls(Lifecycle):
         fifo_timeout: Any,
         *,
         inline: bool = True,
+        optimize_graph: bool = True,
+        actors: Any = None,
         **options: Any,
     ) -> dict[Any, Future]:
         """Submit the tasks of a graph that some keys need; the futures of these keys."""
@@ -287,12 +302,20 @@ class CollectionCalls(Lifecycle):
         if given.get("allow_other_workers") and "workers" not in given:
             raise ValueError("allow_other_workers= has a meaning only together with workers=")
         find = self._table.find_key if len(self._table) else None
+        chosen: list[TaskOptions] = []
+
+        def choose(names: list[Any]) -> Callable[[Any], Any] | None:
+            chosen.append(task_options(given, annotations, lambda: names, _actor_keys(actors)))
+            return chosen[0].kind_of()
+
         with collector_paused():
-            flat = flatten(graph, keys, _KnownHere(self), find)
+            flat = flatten(graph, keys, _KnownHere(self), find, choose if _may_fuse(optimize_graph) else None)
+            if not chosen:
+                choose(flat.keys)
             futures = submit_graph(
                 self._submitter,
                 flat,
-                task_options(given, annotations, lambda: flat.keys),
+                chosen[0],
                 parse_seconds(fifo_timeout, "fifo_timeout") or 0.0,
                 inline,
             )
@@ -318,6 +341,34 @@ class _KnownHere(KnownKeys):
             for other in open_clients()
             if other._connection.address == address and other.status == "running"
         )
+
+
+def _may_fuse(optimize_graph: bool) -> bool:
+    """Whether chains of tasks may become one task: not if the call or dask's settings say no."""
+    dask_config = sys.modules.get("dask.config")
+    return optimize_graph and (
+        dask_config is None or dask_config.get("optimization.fuse.active", None) is not False
+    )
+
+
+def _actor_keys(actors: Any) -> set[Any] | bool:
+    """The keys that `actors=` names: True for all, a dict of keys to bools, or keys and collections."""
+    if actors is None or isinstance(actors, bool):
+        return bool(actors)
+    if isinstance(actors, Mapping):
+        return {key for key, wanted in actors.items() if wanted}
+    if hasattr(actors, "__dask_keys__"):
+        return set(_flat(actors.__dask_keys__()))
+    if isinstance(actors, list | set | frozenset):
+        return {key for each in actors for key in _key_set(each)}
+    return {actors}
+
+
+def _key_set(named: Any) -> set[Any]:
+    found = _actor_keys(named)
+    if isinstance(found, bool):
+        raise TypeError(f"actors= takes keys and collections, or True for all tasks, not a list with {named!r}")
+    return found
 
 
 def _materialize(dsk: Any) -> tuple[Mapping[Any, Any], Annotations]:

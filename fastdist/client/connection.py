@@ -1,8 +1,8 @@
 """The client's connection to its scheduler: frames both ways, releases in batches, what its end means.
 
-Everything here runs on the client's event loop, except `send`, which any thread may call. A connection that breaks
-is opened anew within the grace time; what the scheduler has not applied is sent again then. May import: `rpc`,
-`comm`, `_core`, `errors`.
+Everything here runs on the client's event loop, except what `sending` has, which any thread may call. A connection that
+breaks is opened anew within the grace time; what the scheduler has not applied is sent again then. May import: `rpc`,
+`comm`, `_core`, `errors`, and the other modules of this folder.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from fastdist._core.client.futures import FutureTable
 from fastdist._core.codec.frames import FrameKind, TaskStatus
 from fastdist.client.future import Future
 from fastdist.client.outbox import Outbox
+from fastdist.client.sending import Sending
 from fastdist.client.submission import Submitter
 from fastdist.comm.core import connect
 from fastdist.comm.handshake import Role
@@ -30,8 +31,6 @@ logger = logging.getLogger("fastdist.client")
 #: Releases are looked for this often while there are some, and ever more rarely while there are none.
 SHORTEST_RELEASE_PAUSE = 0.01
 LONGEST_RELEASE_PAUSE = 0.16
-#: Above this much that the scheduler has not applied, those who submit wait.
-MAX_UNAPPLIED_BYTES = 256 << 20
 #: Pauses between attempts to come back.
 SHORTEST_RETURN_PAUSE = 0.02
 LONGEST_RETURN_PAUSE = 1.0
@@ -41,6 +40,7 @@ IDS_PER_QUESTION = 10_000
 REPEATABLE = frozenset(
     {
         "identity", "ncores", "who-has", "has-what", "processing", "gather", "cancel", "retry",
+        "set-metadata", "get-metadata", "publish-get", "publish-list", "publish-delete", "fire-and-forget",
         "get-events", "subscribe-topic", "unsubscribe-topic", "get-logs", "get-worker-logs",
         "attempts", "event-wait", "event-set", "event-clear", "event-is-set",
         "multi-lock-acquire", "multi-lock-release",
@@ -52,7 +52,7 @@ REPEATABLE = frozenset(
 )  # fmt: skip
 
 
-class SchedulerConnection:
+class SchedulerConnection(Sending):
     """The stream of TASKS, RELEASE and STATE frames and the requests beside it.
 
     Parameters
@@ -84,13 +84,17 @@ class SchedulerConnection:
         grace: float,
     ):
         self.address = ""
-        self.submitter = Submitter(table, self.send_tasks, self.make_room, self.release_now)
+        self.submitter = Submitter(
+            table, self.send_tasks, self.make_room, self.release_now, enqueue=self.enqueue_tasks, push=self.push
+        )
         self.info: dict[str, Any] = {}
         #: What the scheduler may ask or tell; parts of the client add theirs before it connects.
         self.handlers: dict[str, Handler] = {
             "close": self._on_close_request,
             "applied": self._on_applied,
         }
+        #: Called on the loop when another life of the scheduler is there: what it does not know is told again.
+        self.on_recovered: list[Callable[[], None]] = []
         self._client_id = client_id
         self._table = table
         self._on_done = on_done
@@ -149,7 +153,7 @@ class SchedulerConnection:
         self._number = int(reply.get("number", -1))
         if peer.closed:
             raise CommClosedError(f"the scheduler at {address} closed the connection at once")
-        with self._outbox.lock:
+        with self._holding():
             # Inside one process no connection breaks but by the end of one side.
             self._outbox.keeps = self._number >= 0 and self._grace > 0 and not peer.comm.in_process
         self._use(peer)
@@ -178,7 +182,7 @@ class SchedulerConnection:
             raise
 
     def _use(self, peer: Peer) -> None:
-        with self._outbox.lock:
+        with self._holding():
             self._peer = peer
         self._connected.set()
         self._start_pump()
@@ -186,94 +190,7 @@ class SchedulerConnection:
         self._release_soon()
         self._beat_later()
 
-    # -- sending ---------------------------------------------------------------------------------------------
-
-    def send_tasks(self, body: bytes) -> None:
-        """Send a TASKS frame; from any thread."""
-        self.send(FrameKind.TASKS, body)
-
-    def make_room(self) -> None:
-        """Wait while the scheduler does not read; on the event loop frames are queued instead."""
-        peer, loop = self._peer, self._loop
-        if loop is None or self._on_loop():
-            return
-        if self._outbox.n_bytes > MAX_UNAPPLIED_BYTES:
-            asyncio.run_coroutine_threadsafe(self._room(), loop).result()
-        if peer is not None and peer.comm.queued_bytes > peer.comm.limits.high_water:
-            try:
-                asyncio.run_coroutine_threadsafe(peer.comm.drained(), loop).result()
-            except CommClosedError as error:
-                if not self._outbox.keeps:
-                    raise self._closed_error(error) from error
-
-    async def _room(self) -> None:
-        while self._outbox.n_bytes > MAX_UNAPPLIED_BYTES and self._closed_reason is None:
-            self._progress.clear()
-            await self._progress.wait()
-
-    def send(self, kind: int, body: bytes) -> None:
-        """Send a frame, or have it wait for the connection; from any thread.
-
-        Raises
-        ------
-        ClosedClientError
-            If the connection is closed for good.
-        """
-        if self._closed_reason is not None:
-            raise self._closed_error(self._closed_reason)
-        on_loop = self._on_loop()
-        with self._outbox.lock:
-            peer = self._peer
-            if peer is not None and not self._outbox.waiting:
-                comm = peer.comm
-                if comm.queued_bytes <= comm.limits.high_water or not on_loop:
-                    self._send_now(peer, kind, body)
-                    self._outbox.sent(kind, body)
-                    return
-            self._outbox.add(kind, body)
-        loop = self._loop
-        if peer is not None and loop is not None:
-            if on_loop:
-                self._start_pump()
-            else:
-                loop.call_soon_threadsafe(self._start_pump)
-
-    def _closed_error(self, reason: object) -> ClosedClientError:
-        return ClosedClientError(f"nothing can be sent to the scheduler at {self.address}: {reason}")
-
-    def _send_now(self, peer: Peer, kind: int, body: bytes) -> None:
-        try:
-            peer.send_frame(kind, body)
-        except CommClosedError as error:
-            # What is kept is sent again over the next connection.
-            if not self._outbox.keeps:
-                raise self._closed_error(error) from error
-
-    def _on_loop(self) -> bool:
-        try:
-            return asyncio.get_running_loop() is self._loop
-        except RuntimeError:
-            return False
-
-    def _start_pump(self) -> None:
-        if self._outbox.waiting and (self._pump is None or self._pump.done()):
-            self._pump = asyncio.get_running_loop().create_task(self._send_waiting())
-
-    async def _send_waiting(self) -> None:
-        outbox = self._outbox
-        while outbox.waiting and self._peer is not None:
-            peer = self._peer
-            try:
-                await peer.comm.drained()
-                with outbox.lock:
-                    # While this waited, the connection may have become another one.
-                    if peer is self._peer:
-                        peer.send_frame(*outbox.waiting[0])
-                        outbox.pop()
-            except CommClosedError:
-                # on_close tells everybody, or has a new connection opened, which starts this anew.
-                return
-            self._progress.set()
+    # -- questions -------------------------------------------------------------------------------------------
 
     async def call(self, op: str, *, timeout: float | None = None, buffers: Any = (), **fields: Any) -> Reply:
         """Ask the scheduler something, after all that was submitted before.
@@ -309,6 +226,7 @@ class SchedulerConnection:
         CommClosedError
             If there is no connection.
         """
+        self._send_before()
         if self._peer is None:
             raise CommClosedError(f"{op!r} cannot be told to the scheduler at {self.address}: there is no connection")
         self._peer.notify(op, **fields)
@@ -334,6 +252,7 @@ class SchedulerConnection:
         if self._closed_reason is not None or not self._connected.is_set():
             reason = self._closed_reason or "it is not connected yet"
             raise ClosedClientError(f"{op!r} cannot be asked of the scheduler at {self.address}: {reason}")
+        self._send_before()
         if self._pump is not None and not self._pump.done():
             await asyncio.shield(self._pump)
 
@@ -408,7 +327,7 @@ class SchedulerConnection:
             self._loop.call_soon_threadsafe(self._on_done, done)
 
     def _on_applied(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
-        with self._outbox.lock:
+        with self._holding():
             if peer is self._peer:
                 self._outbox.applied(whole(fields, "frames"))
         self._progress.set()
@@ -423,7 +342,7 @@ class SchedulerConnection:
         self._stop_timers()
         # What this side refused to read would come again.
         if self._outbox.keeps and self._grace > 0 and (reason is None or isinstance(reason, OSError)):
-            with self._outbox.lock:
+            with self._holding():
                 self._peer = None
             self._connected.clear()
             logger.warning("the connection to the scheduler at %s broke (%s): trying again", self.address, reason)
@@ -472,11 +391,11 @@ class SchedulerConnection:
             logger.debug("pending tasks could not be asked after: %s", error)
 
     def _continue(self, peer: Peer, reply: Reply) -> None:
-        if reply.get("epoch") != self.info.get("epoch"):
-            peer.abort()
-            raise ClosedClientError(f"the scheduler at {self.address} is not the one that was there before")
+        # Another epoch is another life of the same scheduler: it knows this client's number from its journal.
+        recovered = reply.get("epoch") != self.info.get("epoch")
+        self.info["epoch"] = reply.get("epoch")
         try:
-            with self._outbox.lock:
+            with self._holding():
                 self._outbox.applied(whole(reply, "applied"))
                 self._outbox.send_again()
         except MessageError as error:
@@ -484,11 +403,13 @@ class SchedulerConnection:
             raise
         logger.info("the connection to the scheduler at %s is back", self.address)
         self._use(peer)
+        for declare in self.on_recovered if recovered else ():
+            declare()
         self._progress.set()
 
     async def _ask_after_pending(self, peer: Peer) -> None:
         """What the scheduler does not know any more was cancelled while the client was away."""
-        with self._outbox.lock:
+        with self._holding():
             last_id = self._outbox.last_id()
         if self._pump is not None and not self._pump.done():
             await asyncio.shield(self._pump)
@@ -523,6 +444,7 @@ class SchedulerConnection:
         if self._return_task is not None:
             self._return_task.cancel()
             await asyncio.gather(self._return_task, return_exceptions=True)
+        self._send_before()
         peer, self._peer = self._peer, None
         if peer is not None and not peer.closed:
             try:

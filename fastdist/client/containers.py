@@ -26,6 +26,8 @@ def find_futures(value: Any) -> list[Future]:
             stack.extend(reversed(list(item)))
         elif type(item) is dict:
             stack.extend(reversed(list(item.values())))
+        elif _is_named_tuple(item):
+            stack.extend(reversed(item))
         elif hasattr(item, "__dask_graph__"):
             graph = item.__dask_graph__()
             if graph is not None:
@@ -34,7 +36,10 @@ def find_futures(value: Any) -> list[Future]:
 
 
 def replace_futures(value: Any, value_of: Callable[[Future], Any]) -> Any:
-    """The same nest of containers with each future replaced; futures whose value is SKIPPED are left out."""
+    """The same nest of containers with each future replaced.
+
+    Futures whose value is SKIPPED are left out; in a named tuple there is None in their place.
+    """
     if type(value) is Future:
         return value_of(value)
     if type(value) in (list, tuple, set, frozenset):
@@ -43,4 +48,12 @@ def replace_futures(value: Any, value_of: Callable[[Future], Any]) -> Any:
     if type(value) is dict:
         pairs = ((key, replace_futures(item, value_of)) for key, item in value.items())
         return {key: item for key, item in pairs if item is not SKIPPED}
+    if _is_named_tuple(value):
+        # Its fields have to be there.
+        items = [replace_futures(item, value_of) for item in value]
+        return type(value)(*(None if item is SKIPPED else item for item in items))
     return value
+
+
+def _is_named_tuple(value: Any) -> bool:
+    return isinstance(value, tuple) and hasattr(value, "_fields")

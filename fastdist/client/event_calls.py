@@ -38,16 +38,20 @@ class EventCalls(Lifecycle):
         super()._make_parts()
         self._event_handlers: dict[str, EventHandler] = {}
         if self.name != WORKERS_CLIENT:
-            self._event_handlers.update(print=handle_print, warn=handle_warn)
+            self._event_handlers.update(print=self._on_print, warn=handle_warn)
         self._event_tasks: set[asyncio.Future[Any]] = set()
         self._connection.handlers["event"] = self._on_event
+        self._connection.on_recovered.append(self._follow_topics)
 
     async def _start(self) -> Any:
         answer = await super()._start()
+        self._follow_topics()
+        return answer
+
+    def _follow_topics(self) -> None:
         for topic in self._event_handlers:
             # Before any task of this client is sent, and without waiting for an answer.
             self._connection.tell("subscribe-topic", topic=topic)
-        return answer
 
     # -- events ----------------------------------------------------------------------------------------------
 
@@ -175,6 +179,11 @@ class EventCalls(Lifecycle):
             self._event_tasks.add(task)
             task.add_done_callback(self._event_task_done)
 
+    def _on_print(self, event: Event) -> None:
+        """Show what a task printed, unless its worker writes to the same terminal."""
+        if not is_shown_already(getattr(self.cluster, "processes", None), event[1]):
+            handle_print(event)
+
     def _event_task_done(self, task: asyncio.Future[Any]) -> None:
         self._event_tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
@@ -223,6 +232,28 @@ class EventCalls(Lifecycle):
     async def _get_worker_logs(self, n: int | None, workers: Any, nanny: bool) -> Any:
         reply = await self._connection.call("get-worker-logs", n=n, workers=parse_workers(workers), nanny=nanny)
         return {address: tuple(tuple(line) for line in lines) for address, lines in reply["logs"].items()}
+
+
+def is_shown_already(processes: bool | None, message: Any) -> bool:
+    """Whether what a worker of a cluster on this machine printed is where this process would print it.
+
+    Parameters
+    ----------
+    processes : bool or None
+        Whether the workers are children of this process (True), parts of it (False), or neither (None).
+    message : object
+        What `fastdist.print` sent.
+    """
+    if processes is None or not isinstance(message, dict):
+        return False
+    number, stream = (2, sys.stderr) if message.get("file") == 2 else (1, sys.stdout)
+    if not processes:
+        return True
+    try:
+        # The children have inherited the descriptor, not what may have taken its place in this process.
+        return stream.fileno() == number
+    except (AttributeError, OSError, ValueError):
+        return False
 
 
 def handle_print(event: Event) -> None:

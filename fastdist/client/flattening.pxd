@@ -30,6 +30,8 @@ cdef class Rows:
     cdef int calls                  # inside of it
     cdef int depth
     cdef bint is_odd                # the compiled encoding does not know everything in it
+    cdef vector[uint32_t] depths    # of each row: containers and calls inside each other
+    cdef int deepest
     cdef vector[uint32_t] odd       # rows that are, or that have calls inside
     cdef dict inner_graph           # of the fused task that is taken apart, or None
     cdef dict inner_values          # what stands for its keys so far

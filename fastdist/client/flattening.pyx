@@ -194,7 +194,7 @@ cdef class Rows:
             number += 1
             self.row = <uint32_t>number
             self.start = <uint32_t>self.needs.size()
-            self.calls = self.depth = 0
+            self.calls = self.depth = self.deepest = 0
             self.is_odd = False
             if number % PAUSE == 0:
                 pause()
@@ -215,6 +215,7 @@ cdef class Rows:
         self.args.append(args)
         self.kwargs.append(kwargs)
         self.starts.push_back(<uint32_t>self.needs.size())
+        self.depths.push_back(self.deepest)
         return 0
 
     cdef int convert(self, object value) except -1:
@@ -282,6 +283,8 @@ cdef class Rows:
 
     cdef int deeper(self) except -1:
         self.depth += 1
+        if self.depth > self.deepest:
+            self.deepest = self.depth
         if self.depth > MAX_NESTING:
             raise RecursionError
         return 0

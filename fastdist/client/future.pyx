@@ -29,6 +29,8 @@ cdef class Future(FutureSlot):
         The key of the task.
     client : Client, optional
         The client to ask; by default the current one, if there is one.
+    state, _id
+        For programs that call dask's constructor: the state comes from the client, and any identity is taken.
 
     Examples
     --------
@@ -45,7 +47,9 @@ cdef class Future(FutureSlot):
         """For `isinstance`: once dask has been imported, a Future is also one of its references to tasks."""
         return task_reference_type() or Future
 
-    def __init__(self, key, client=None):
+    def __init__(self, key, client=None, state=None, _id=None):
+        if state is not None:
+            raise TypeError("Future(state=) takes None: a future asks its client for its state")
         if client is None:
             client = find_current_client()
         if client is None:

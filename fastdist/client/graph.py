@@ -4,20 +4,22 @@ A graph is a mapping of keys to legacy tasks (tuples, nested at will), literals,
 `dask._task_spec`. A row is a function and arguments in which `Input(i)` stands for the result of the
 row's dependency number `i`. Only rows that the outputs need are made, in the order in which they should
 run; an alias that is no output is left out. What runs once per row is compiled: `flattening.pyx` makes the
-rows, `templates.pyx` finds what they have in common. May import `fastdist._core`, `fastdist.errors`
-and the other modules of this folder; dask's nodes are recognised without importing dask.
+rows, `fusion.pyx` makes one of a chain, `templates.pyx` finds what they have in common. May import
+`fastdist._core`, `fastdist.errors` and the other modules of this folder; dask's nodes are recognised without
+importing dask.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fastdist._core.graph.order import order
 from fastdist.client.flattening import Input as Input
 from fastdist.client.flattening import Rows
+from fastdist.client.fusion import fuse_rows
 from fastdist.client.templates import use_templates
 from fastdist.errors import CycleError, GraphError, MissingKeyError
 
@@ -75,6 +77,7 @@ def flatten(
     outputs: Iterable[Key],
     known: Collection[Key] = (),
     held: Callable[[bytes], object] | None = None,
+    kinds: Callable[[list[Key]], Callable[[Key], Hashable] | None] | None = None,
 ) -> FlatGraph:
     """The rows that compute the outputs of a graph.
 
@@ -89,6 +92,10 @@ def flatten(
     held : callable, optional
         Told the canonical bytes of a key, it says whether its result exists elsewhere and is to be used, even
         if the key is in the graph.
+    kinds : callable, optional
+        Told the keys of the tasks, it gives a function that says of a key what kind of task it is, or None if all
+        are alike. Chains of tasks of one kind whose results nobody else needs become one task. Without it every
+        task stays alone.
 
     Returns
     -------
@@ -114,9 +121,14 @@ def flatten(
     wanted = list(outputs)
     rows = Rows(graph if type(graph) is dict else dict(graph), wanted, held)
     _check_missing(rows, known)
+    if kinds is not None:
+        _fuse(rows, wanted, kinds)
     try:
         priorities = order(*rows.edges())
     except CycleError as error:
+        if kinds is not None:
+            # Named with all of its tasks.
+            return flatten(graph, wanted, known, held)
         raise _cycle_error(rows.keys, error.indices) from None
     try:
         use_templates(rows.functions, rows.args, rows.kwargs, rows.odd_rows())
@@ -135,6 +147,17 @@ def flatten(
         futures=rows.futures,
         outputs=[place[rows.number_of(key)] for key in wanted],
     )
+
+
+def _fuse(rows: Rows, wanted: list[Key], kinds: Callable[[list[Key]], Callable[[Key], Hashable] | None]) -> None:
+    """Make one row of each chain of rows of one kind."""
+    kind_of = kinds([key for key, function in zip(rows.keys, rows.functions, strict=True) if function is not None])
+    numbers: dict[Hashable, int] = {}
+    if kind_of is None:
+        labels = array("I", [0]) * len(rows)
+    else:
+        labels = array("I", [numbers.setdefault(kind_of(key), len(numbers)) for key in rows.keys])
+    fuse_rows(rows, wanted, labels)
 
 
 def _check_missing(rows: Rows, known: Collection[Key]) -> None:

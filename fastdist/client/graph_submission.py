@@ -8,6 +8,7 @@ from typing import Any
 
 from fastdist._core.client.batch import INLINE, NO_OPTIONS, WANTED, TaskBatch
 from fastdist._core.keys.canonical import encode_key
+from fastdist.client.actor_calls import maker_of
 from fastdist.client.annotations import TaskOptions
 from fastdist.client.future import Future
 from fastdist.client.graph import FlatGraph
@@ -84,14 +85,17 @@ def _external(submitter: Submitter, key: Any, future: Any) -> Future:
 
 
 def _functions(graph: FlatGraph, options: TaskOptions) -> list[Callable[..., Any]]:
-    if not options.executors:
+    if not options.executors and not options.actors:
         return graph.functions
-    wrapped: dict[tuple[str, int], InExecutor] = {}
+    wrapped: dict[tuple[str, int], Callable[..., Any]] = {}
     functions = list(graph.functions)
     for row, key in enumerate(graph.keys):
+        function = functions[row]
+        if key in options.actors:
+            functions[row] = wrapped.setdefault(("", id(function)), maker_of(function))
+            continue
         name = options.executors.get(key)
         if name is not None:
-            function = functions[row]
             functions[row] = wrapped.setdefault((name, id(function)), InExecutor(name, function))
     return functions
 

@@ -41,12 +41,12 @@ def warn_if_large(graph: FlatGraph, sizes: array[int], function_bytes: dict[int,
     named = _largest_objects(graph, sizes, function_bytes)
     if not named:
         return
-    lines = "".join(f"\n  {_bytes(size)}: {place}" for size, place in named)
+    lines = "".join(f"\n  {bytes_in_words(size)}: {place}" for size, place in named)
     warnings.warn(
-        f"The graph takes {_bytes(total)} to send. Its largest objects are:{lines}\n"
+        f"The graph takes {bytes_in_words(total)} to send. Its largest objects are:{lines}\n"
         "Have tasks load such data themselves, or scatter it once and use the future.",
         UserWarning,
-        stacklevel=_stacklevel(),
+        stacklevel=stacklevel_of_caller(),
     )
 
 
@@ -95,7 +95,7 @@ def _parts(value: Any, place: str, depth: int) -> Iterator[tuple[int, str, Any]]
             yield size, f"a {kind.__module__}.{kind.__qualname__} in {place}", value
 
 
-def _stacklevel() -> int:
+def stacklevel_of_caller() -> int:
     """The level of the code that called the client, past fastdist and dask."""
     import sys
 
@@ -110,7 +110,8 @@ def _stacklevel() -> int:
     return 2
 
 
-def _bytes(size: int) -> str:
+def bytes_in_words(size: int) -> str:
+    """A number of bytes as people write it."""
     for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("kiB", 1 << 10)):
         if size >= factor:
             return f"{size / factor:.1f} {unit}"

@@ -321,21 +321,30 @@ class Lifecycle:
     def __enter__(self) -> Any:
         if self._asynchronous:
             raise TypeError("this client is asynchronous: use 'async with' instead of 'with'")
-        self._context_tokens.append(enter_current(self))
+        self._enter()
         return self
 
+    def _enter(self) -> None:
+        # One that is not to be the default is none in its block, either.
+        self._context_tokens.append(enter_current(self) if self._set_as_default else None)
+
+    def _leave(self) -> None:
+        token = self._context_tokens.pop()
+        if token is not None:
+            leave_current(token)
+
     def __exit__(self, *exception: object) -> None:
-        leave_current(self._context_tokens.pop())
+        self._leave()
         self.close()
 
     async def __aenter__(self) -> Any:
         assert self._starting is not None
         await self._starting
-        self._context_tokens.append(enter_current(self))
+        self._enter()
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        leave_current(self._context_tokens.pop())
+        self._leave()
         await self._close(2 * self._timeout)
 
     def __await__(self) -> Any:
@@ -442,7 +451,7 @@ class Lifecycle:
         self._check_fork()
         if self.status in ("closing", "closed"):
             end = self._outcomes.end
-            why = "unknown" if end is None else end.message or end.reason
+            why = "before it was connected" if end is None else end.message or end.reason
             raise ClosedClientError(f"{self!r} is closed ({why}): make another Client")
 
 

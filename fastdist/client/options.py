@@ -60,12 +60,6 @@ def parse_workers(workers: Any) -> list[Any] | None:
     return sorted({str(name) for name in names})
 
 
-def refuse_actors(*values: Any) -> None:
-    """Raise NotImplementedError if any of the options that make an actor is set."""
-    if any(values):
-        raise NotImplementedError("actors= is available for submit and map only")
-
-
 def pack_options(
     *,
     workers: Any = None,

@@ -28,8 +28,11 @@ class Outbox:
         Held by whoever calls a method below; whoever sends holds it, too, so that the order is kept.
     keeps : bool
         Whether what was sent is kept until it is applied.
+    incoming : deque
+        What was just submitted. Any thread may append to it without the lock, and whoever gets the lock takes it from
+        there: of threads that submit at once, one sends for all, and none waits for it.
     waiting : deque
-        What was not sent yet, the oldest first.
+        What could not be sent yet, the oldest first.
     n_bytes : int
         Of what waits and what is kept.
     """
@@ -37,6 +40,7 @@ class Outbox:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.keeps = False
+        self.incoming: deque[Frame] = deque()
         self.waiting: deque[Frame] = deque()
         self.n_bytes = 0
         self._kept: deque[Frame] = deque()
@@ -87,7 +91,7 @@ class Outbox:
 
     def last_id(self) -> int:
         """The highest client id in all TASKS frames so far; 0 if there was none."""
-        for frames in (self.waiting, self._kept):
+        for frames in (self.incoming, self.waiting, self._kept):
             for kind, body in reversed(frames):
                 if kind == FrameKind.TASKS:
                     return last_id_of(body)

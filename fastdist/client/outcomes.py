@@ -10,9 +10,18 @@ from typing import Any, NamedTuple
 from fastdist._core.client.futures import FutureTable
 from fastdist._core.codec.frames import TaskStatus
 from fastdist._core.codec.values import decode_value
+from fastdist._core.keys.canonical import decode_key
 from fastdist.client.future import Future
 from fastdist.client.missing_modules import point_to_modules
-from fastdist.errors import FutureCancelledError, KilledWorker, Reason, TaskLostError, WorkerDeath
+from fastdist.errors import (
+    FutureCancelledError,
+    KilledWorker,
+    NoValidWorkerError,
+    NoWorkerError,
+    Reason,
+    TaskLostError,
+    WorkerDeath,
+)
 from fastdist.protocol.failures import load_failure
 
 #: An exception tells of it.
@@ -111,8 +120,18 @@ def load_error(payload: bytes | None, key: object) -> BaseException:
     if reason == "killed-worker":
         deaths = [WorkerDeath(**death) for death in fields.get("deaths", ())]
         return KilledWorker(key, fields.get("worker"), fields.get("allowed_failures"), message, deaths)
+    if reason == "no-worker":
+        return _without_worker(fields)
     when, by = fields.get("when") or time.time(), fields.get("by") or "scheduler"
     return TaskLostError(key, str(reason), message, Reason(reason), when, by)
+
+
+def _without_worker(fields: dict[str, Any]) -> BaseException:
+    task, timeout = decode_key(fields["task"]), fields["timeout"]
+    if not fields["running"]:
+        return NoWorkerError(task, timeout)
+    hosts, workers, resources = fields["hosts"], fields["workers"], fields["resources"]
+    return NoValidWorkerError(task, set(hosts), set(workers), dict(resources), timeout)
 
 
 def read_reason(payload: bytes | None) -> dict[str, Any] | None:

@@ -58,12 +58,16 @@ class OutputCalls(EventCalls):
             for topic in ("print", "warn"):
                 self._event_handlers.pop(topic, None)
             self._connection.handlers["task-output"] = on_output
+            self._connection.on_recovered.append(self._ask_for_output)
 
     async def _start(self) -> Any:
         answer = await super()._start()
         if self._forward_output:
-            self._connection.tell("forward-output", on=True)
+            self._ask_for_output()
         return answer
+
+    def _ask_for_output(self) -> None:
+        self._connection.tell("forward-output", on=True)
 
     def _logs_of(self, future: Future) -> Any:
         return self._ask(self._logs, future.key_bytes)

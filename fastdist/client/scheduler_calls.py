@@ -5,11 +5,13 @@ May import: what the client may.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 from fastdist._core.keys.canonical import decode_key, encode_key
-from fastdist.client.lifecycle import Lifecycle
+from fastdist.client.future import Future
+from fastdist.client.lifecycle import Lifecycle, no_default
 from fastdist.client.options import parse_workers
 
 
@@ -71,6 +73,69 @@ class SchedulerProxy:
     async def ncores(self, workers: Any = None) -> dict[str, int]:
         """Address -> threads."""
         return dict((await self._call("ncores", workers=parse_workers(workers)))["ncores"])
+
+    # What methods of the client do, by the names and arguments of the operations of dask's scheduler.
+
+    async def _by_client(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        # On the client's loop, where this runs, its methods give awaitables.
+        outcome = getattr(self._client, name)(*args, **kwargs)
+        return await outcome if inspect.isawaitable(outcome) else outcome
+
+    def _futures(self, keys: Any) -> list[Future[Any]]:
+        return [Future(key, cast(Any, self._client)) for key in keys]
+
+    async def nbytes(self, keys: Any = None, summary: bool = True) -> dict[Any, int]:
+        """Key, or name of a prefix if `summary`, -> bytes of the results."""
+        return dict(await self._by_client("nbytes", keys, summary))
+
+    async def gather(self, keys: Any) -> dict[str, Any]:
+        """`{"status": "OK", "data": {key: value}}`, or `{"status": "error", "keys": [...]}` if some are missing."""
+        held = await self.who_has(keys)
+        missing = [key for key in keys if not held.get(key)]
+        if missing:
+            return {"status": "error", "keys": missing}
+        values = await self._by_client("gather", self._futures(keys))
+        return {"status": "OK", "data": dict(zip(keys, values, strict=True))}
+
+    async def replicate(self, keys: Any, n: int | None = None, workers: Any = None) -> None:
+        """Have several workers hold the same results."""
+        await self._by_client("replicate", self._futures(keys), n, workers)
+
+    async def get_metadata(self, keys: Any, default: Any = no_default) -> Any:
+        """The metadata at a path."""
+        return await self._by_client("get_metadata", keys, default)
+
+    async def set_metadata(self, keys: Any, value: Any) -> None:
+        """Set the metadata at a path."""
+        await self._by_client("set_metadata", keys, value)
+
+    async def log_event(self, topic: Any, msg: Any) -> None:
+        """Note an event."""
+        await self._by_client("log_event", topic, msg)
+
+    async def events(self, topic: str | None = None) -> Any:
+        """The events of a topic, or of all by topic."""
+        return await self._by_client("get_events", topic)
+
+    async def logs(self, n: int | None = None) -> Any:
+        """The last lines of the scheduler's log."""
+        return await self._by_client("get_scheduler_logs", n)
+
+    async def worker_logs(self, n: int | None = None, workers: Any = None, nanny: bool = False) -> Any:
+        """The last lines of the logs of workers, or of their nannies."""
+        return await self._by_client("get_worker_logs", n, workers, nanny)
+
+    async def benchmark_hardware(self) -> Any:
+        """How fast disks, memory and network of the workers are."""
+        return await self._by_client("benchmark_hardware")
+
+    async def retire_workers(self, workers: Any = None, close_workers: bool = False, **choice: Any) -> dict[str, Any]:
+        """Have workers give their data to others and leave; what each of them was, by address."""
+        return dict(await self._by_client("retire_workers", workers, close_workers, **choice))
+
+    async def workers_to_close(self, **choice: Any) -> list[Any]:
+        """Workers that the cluster can do without: addresses, or the attribute that is asked for."""
+        return list((await self._call("workers-to-close", **choice))["workers"])
 
     def __repr__(self) -> str:
         return f"<scheduler at {self.address!r}>"

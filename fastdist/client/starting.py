@@ -8,6 +8,7 @@ import importlib
 import json
 import sys
 import time
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,20 @@ FILE_PAUSE = 0.01
 
 #: What a client without an address starts; it lives above this layer.
 LOCAL_CLUSTER = "fastdist.deploy.local:LocalCluster"
+
+#: Secrets of the clusters of this process by the addresses of their schedulers.
+_tokens_here: weakref.WeakValueDictionary[str, Token] = weakref.WeakValueDictionary()
+
+
+def remember_token(address: str, token: Token | None) -> None:
+    """A cluster of this process listens at an address: clients of this process need only that."""
+    if token is not None:
+        _tokens_here[address] = token
+
+
+def forget_token(address: str) -> None:
+    """The cluster of this process at an address is closed."""
+    _tokens_here.pop(address, None)
 
 
 @dataclass(frozen=True)
@@ -83,8 +98,10 @@ async def find_address(
     if isinstance(start, str):
         if "://" not in start:
             start = f"tcp://{start}"
-        inproc = start.startswith("inproc://")
-        return start, None if insecure or inproc else find_token(token_file), None
+        if insecure or start.startswith("inproc://"):
+            return start, None, None
+        here = _tokens_here.get(start) if token_file is None else None
+        return start, find_token(token_file) if here is None else here, None
     address = getattr(start, "scheduler_address", None)
     if not isinstance(address, str):
         raise TypeError(f"the scheduler must be given as an address or a cluster, not as {start!r}")

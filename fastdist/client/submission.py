@@ -20,9 +20,9 @@ from fastdist._core.codec.sizeof import sizeof
 from fastdist._core.keys.canonical import decode_key, encode_key
 from fastdist._core.keys.hash import KeyMaker, function_name
 from fastdist.client.future import Future
+from fastdist.client.large_arguments import ArgumentPickler
 from fastdist.client.options import unique
 from fastdist.errors import SerializationError
-from fastdist.protocol.arguments import pickle_arguments
 from fastdist.protocol.functions import FunctionCache, SerializedFunction
 
 #: Functions that the scheduler keeps for one client; beyond it the least recently used is dropped.
@@ -137,6 +137,8 @@ class Submitter:
         Waits while too much is unsent.
     release_now : callable, optional
         Sends the releases that piled up, so that a key which nobody holds any more can name another task.
+    enqueue, push : callable, optional
+        `send` in two steps: take the body of a frame, in order, and then, without the lock, send what was taken.
     """
 
     def __init__(
@@ -145,6 +147,9 @@ class Submitter:
         send: Callable[[bytes], None],
         make_room: Callable[[], None] | None = None,
         release_now: Callable[[], object] | None = None,
+        *,
+        enqueue: Callable[[bytes], None] | None = None,
+        push: Callable[[], None] | None = None,
     ):
         self.table = table
         self.lock = threading.RLock()
@@ -152,20 +157,23 @@ class Submitter:
         #: Whether tasks submit with it: then the newest submission goes first.
         self.nested = False
         self._send = send
+        self._enqueue = enqueue or send
+        self._push = push
         self._make_room = make_room
         self._release_now = release_now
         self._named = NamedTasks(table)
         self._frame_limit = config.get("comm.max-frame-bytes")
         self._functions = FunctionCache()
+        self._pickle_arguments = ArgumentPickler()
         self._submissions = itertools.count(1)
 
-    def new_batch(self, fifo_timeout: float) -> TaskBatch:
+    def new_batch(self, fifo_timeout: float, send: Callable[[bytes], None] | None = None) -> TaskBatch:
         """A batch for one submission; whoever makes it must `finish` or `abort` it."""
         batch = TaskBatch(
             self.table,
-            self._send,
+            send or self._send,
             self.lock,
-            pickle_arguments,
+            self._pickle_arguments,
             self.sent_functions.is_new,
             self._make_room,
             next(self._submissions),
@@ -209,7 +217,8 @@ class Submitter:
             if key is not None:
                 self._named.check(known, content)
             return known
-        batch = self.new_batch(fifo_timeout)
+        # Sent when the lock is free again: other threads are not to wait for the system.
+        batch = self.new_batch(fifo_timeout, self._enqueue)
         try:
             number = self.add_function(batch, function)
             if options is None:
@@ -223,6 +232,8 @@ class Submitter:
         except BaseException:
             batch.abort()
             raise
+        if self._push is not None:
+            self._push()
         if content is not None:
             self._named.add((future,), (content,))
         return future

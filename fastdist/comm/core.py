@@ -12,15 +12,16 @@ import logging
 import socket
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fastdist import config
+from fastdist.aliases import names_of
 from fastdist.comm.addresses import Address, parse_address
 from fastdist.comm.handshake import Role
 from fastdist.comm.token import Token
-from fastdist.errors import CommClosedError, HandshakeError
+from fastdist.errors import CommClosedError, HandshakeError, UnfinishedHandshakeError
 
 logger = logging.getLogger("fastdist.comm")
 
@@ -196,6 +197,11 @@ class Comm(ABC):
             If the frame is over the limit; the connection stays.
         """
 
+    def send_all(self, frames: Sequence[tuple[int, bytes]]) -> None:
+        """Send columnar frames, each a kind and a body, in as few system calls as possible; raises as `send` does."""
+        for kind, body in frames:
+            self.send(kind, body)
+
     @abstractmethod
     def send_control(self, message: dict[str, Any], buffers: Iterable[Any] = ()) -> None:
         """Send one control message; from any thread.
@@ -324,7 +330,8 @@ async def connect(
     limits : Limits, optional
         Bounds of the connection; those of the settings by default.
     retry : bool
-        Whether to try again, until the timeout, while nobody listens there yet.
+        Whether to try again, until the timeout, while nobody listens there yet, or who does listen is too busy
+        for a handshake.
 
     Returns
     -------
@@ -391,10 +398,9 @@ async def _open_until_there(
     while True:
         try:
             return await _open(parsed, role, token, insecure, limits)
-        except HandshakeError:
-            raise
         except OSError as error:
-            if failures is None:
+            refused = isinstance(error, HandshakeError) and not isinstance(error, UnfinishedHandshakeError)
+            if failures is None or refused:
                 raise
             failures[:] = [error]
         await asyncio.sleep(delay)
@@ -474,3 +480,6 @@ async def listen(
     from fastdist.comm.tcp_open import listen_tcp
 
     return await listen_tcp(parsed, options)
+
+# What libraries look for here is at home elsewhere.
+__getattr__ = names_of(__name__)

@@ -14,9 +14,10 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from fastdist.aliases import names_of
 from fastdist.comm.addresses import unparse_address
 from fastdist.comm.control import byte_view, encode_control
 from fastdist.comm.core import (
@@ -40,6 +41,8 @@ from fastdist.loop import QuickLoop
 
 # Linux refuses more than 1024 pieces in one system call.
 _MAX_PIECES = 1000
+#: Frames that are sent together are copied together up to so many bytes.
+_JOINED_BYTES = 1 << 18
 # Up to here a copy is cheaper than another piece.
 _SHORT = 64 * 1024
 # What one callback of the loop may move, so that one busy connection does not starve the others.
@@ -144,6 +147,15 @@ class TcpComm(Comm):
             self._send_short(HEADER.pack(kind, 0, len(parts[0])) + parts[0])
         else:
             self._send(kind, [byte_view(part) for part in parts])
+
+    def send_all(self, frames: Sequence[tuple[int, bytes]]) -> None:
+        if len(frames) == 1 or any(self.limits.check_length(kind, len(body)) for kind, body in frames):
+            return super().send_all(frames)
+        pieces: list[BytesLike] = []
+        for kind, body in frames:
+            pieces += (HEADER.pack(kind, 0, len(body)), body)
+        size = sum(map(len, pieces))
+        self._send_pieces([b"".join(pieces)] if size <= _JOINED_BYTES else pieces, size)
 
     def _send_short(self, frame: bytes) -> None:
         """Send a frame with as little ado as possible, if nothing is before it."""
@@ -543,3 +555,6 @@ class TcpComm(Comm):
             self._queue.clear()
             self._queued = 0
             self._release_reading()
+
+# What libraries look for here is at home elsewhere.
+__getattr__ = names_of(__name__)

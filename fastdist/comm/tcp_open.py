@@ -18,7 +18,7 @@ from fastdist.comm.core import Limits, Listener, ListenOptions, counters, logger
 from fastdist.comm.handshake import ClientHandshake, Role, ServerHandshake
 from fastdist.comm.tcp import TcpComm, address_of, tune_socket
 from fastdist.comm.token import Token
-from fastdist.errors import AuthenticationError, HandshakeError
+from fastdist.errors import AuthenticationError, HandshakeError, UnfinishedHandshakeError
 
 _ACCEPTS_AT_ONCE = 64
 _PAUSE_WITHOUT_DESCRIPTORS = 0.1
@@ -41,7 +41,7 @@ async def _converse(
                 return
             data = await loop.sock_recv(sock, handshake.missing)
             if not data:
-                raise HandshakeError(f"{peer} hung up during the handshake; is it a fastdist process?")
+                raise UnfinishedHandshakeError(f"{peer} hung up during the handshake; is it a fastdist process?")
             handshake.feed(data)
     except HandshakeError:
         refusal = handshake.take_outgoing()
@@ -49,7 +49,7 @@ async def _converse(
             await loop.sock_sendall(sock, refusal)
         raise
     except OSError as error:
-        raise HandshakeError(
+        raise UnfinishedHandshakeError(
             f"the connection to {peer} broke during the handshake: {error.strerror}"
         ) from error
 
@@ -79,7 +79,7 @@ async def connect_tcp(
         try:
             await asyncio.wait_for(_converse(loop, sock, handshake, address), limits.handshake_timeout)
         except (asyncio.TimeoutError, TimeoutError):
-            raise HandshakeError(
+            raise UnfinishedHandshakeError(
                 f"{address} did not finish the handshake in {limits.handshake_timeout:g} s; "
                 "is it a fastdist process?"
             ) from None

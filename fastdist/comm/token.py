@@ -38,7 +38,7 @@ class Token:
     <Token made for this example>
     """
 
-    __slots__ = ("origin", "secret")
+    __slots__ = ("__weakref__", "origin", "secret")
 
     def __init__(self, secret: bytes, origin: str) -> None:
         if not isinstance(secret, bytes) or len(secret) != TOKEN_BYTES:

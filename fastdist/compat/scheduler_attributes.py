@@ -17,7 +17,9 @@ from fastdist.comm.addresses import parse_address
 from fastdist.compat.loops import io_loop
 from fastdist.compat.memory import MemoryState
 from fastdist.compat.names import group_name, prefix_name
+from fastdist.compat.scheduler_client import CallsByClient
 from fastdist.compat.scheduler_members import ClientsView, WorkerState, WorkersView, host_of
+from fastdist.compat.scheduler_records import SchedulerRecords
 from fastdist.compat.scheduler_tasks import (
     TaskGroup,
     TaskPrefix,
@@ -51,7 +53,7 @@ NOT_BUILT = {
 }
 
 
-class SchedulerAttributes:
+class SchedulerAttributes(SchedulerRecords, CallsByClient):
     """What dask's Scheduler has and ours has not.
 
     Parameters
@@ -135,6 +137,15 @@ class SchedulerAttributes:
     def service_ports(self) -> dict[str, int]:
         """Their ports."""
         return {}
+
+    async def start(self) -> Scheduler:
+        """Start it, as `await scheduler` does."""
+        return await self._scheduler
+
+    @property
+    def allowed_failures(self) -> int:
+        """How many workers may die while executing a task before it fails."""
+        return int(self._scheduler._core_settings["allowed_failures"])
 
     # -- tasks -----------------------------------------------------------------------------------------------
 
@@ -321,7 +332,7 @@ class SchedulerAttributes:
         if close:
             entry.peer.notify("close", reason=stimulus_id or "scheduler-remove-worker")
         entry.closing = entry.closing or expected
-        self._scheduler._workers.lost(entry.peer, stimulus_id or "it was removed from the scheduler")
+        self._scheduler._workers.lose(entry, stimulus_id or "it was removed from the scheduler")
         # What was sent to it may still be on its way; it closes when it reads that.
         if not close:
             await entry.peer.close()
@@ -396,7 +407,7 @@ class SchedulerAttributes:
         """Cancel tasks on behalf of a client."""
         state = self.clients[client]
         payload = reason_payload(
-            Reason.CANCELLED, msg or f"cancelled by client {client}", cause=reason or "unknown", by=client
+            Reason.CANCELLED, msg or f"cancelled by client {client}", cause=reason, by=client
         )
         encoded = [encode_key(key) for key in keys]
         self._scheduler.core.on_cancel(state._number, encoded, force, payload)

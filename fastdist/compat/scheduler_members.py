@@ -83,8 +83,8 @@ class WorkerState:
 
     @property
     def extra(self) -> dict[str, Any]:
-        """Further information from its start; there is none yet."""
-        return {}
+        """What its `startup_information` told."""
+        return dict(self._entry.extra)
 
     @property
     def server_id(self) -> str:

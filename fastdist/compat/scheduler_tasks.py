@@ -16,6 +16,7 @@ from fastdist.compat.names import group_name, prefix_name
 
 if TYPE_CHECKING:
     from fastdist.compat.scheduler_members import ClientState, WorkerState
+    from fastdist.scheduler.options import Placing
     from fastdist.scheduler.scheduler import Scheduler
 
 #: By the number of the core's states.
@@ -196,6 +197,12 @@ class TaskState:
             else:
                 others.add(wanted)
         return addresses, others
+
+    @property
+    def placing(self) -> Placing | None:
+        """Which workers it may run on; None if it was not said."""
+        placing: Placing | None = self._option("described", None)
+        return placing
 
     @property
     def loose_restrictions(self) -> bool:

@@ -27,6 +27,7 @@ from fastdist.protocol import results
 from fastdist.protocol.failures import dump_failure, load_failure
 from fastdist.system.memory import total_memory
 from fastdist.system.processors import processor_count
+from fastdist.worker import memory as worker_memory
 
 logger = logging.getLogger("fastdist.utils")
 
@@ -236,6 +237,29 @@ def parse_ports(port: int | str | None) -> list[int | None]:
     [8000, 8001, 8002]
     """
     return [None] if port is None else list(addresses.parse_ports(port))
+
+
+def parse_memory_limit(
+    memory_limit: str | float | None,
+    nthreads: int,
+    total_cores: int = CPU_COUNT,
+    *,
+    logger: logging.Logger = logger,
+) -> int | None:
+    """Bytes that a worker may use, or None for no limit.
+
+    Parameters
+    ----------
+    memory_limit : str, number or None
+        Such as `"auto"`, `"4 GiB"`, or a fraction of this machine's memory.
+    nthreads, total_cores : int
+        The worker's share of the processors, for `"auto"`.
+    logger : Logger
+        Is told, at the level DEBUG, what became of the limit: never more than this machine has.
+    """
+    limit = worker_memory.parse_memory_limit(memory_limit, nthreads, cores=total_cores)
+    logger.debug("the memory limit %r is %s bytes", memory_limit, limit)
+    return limit
 
 
 def coerce_to_address(o: Any) -> str:

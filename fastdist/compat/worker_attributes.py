@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastdist._core.keys.canonical import decode_key
 from fastdist._core.worker import inspect
@@ -13,6 +15,7 @@ from fastdist.comm.addresses import parse_address
 from fastdist.compat.loops import io_loop
 from fastdist.compat.scheduler_members import host_of
 from fastdist.compat.worker_state import WorkerState
+from fastdist.security import Security
 
 if TYPE_CHECKING:
     from fastdist.nanny import Nanny
@@ -33,7 +36,6 @@ NOT_BUILT = {
     "profile_recent": "profiles",
     "handle_stimulus": "events of the state machine by hand",
     "batched_stream": "the stream to the scheduler",
-    "executors": "executors",
     "http_server": "the HTTP server",
     "gather_dep": "fetching by hand",
     "find_missing": "fetching by hand",
@@ -62,6 +64,30 @@ class _Server:
     def service_ports(self) -> dict[str, int]:
         """Their ports."""
         return {}
+
+
+class PeerCalls:
+    """Operations of another server, each a coroutine method: `await worker.rpc(address).identity()`."""
+
+    def __init__(self, worker: Worker, address: str) -> None:
+        self._worker = worker
+        self.address = address
+
+    def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+
+        async def operation(**fields: Any) -> Any:
+            peer = self._worker.scheduler
+            if self.address != self._worker.scheduler_address:
+                peer = await self._worker.peers.get(self.address)
+            reply = await peer.call(name.replace("_", "-"), **fields)
+            return reply.get(name, reply)
+
+        return operation
+
+    def __repr__(self) -> str:
+        return f"<calls of {self.address!r}>"
 
 
 class WorkerAttributes(_Server):
@@ -137,9 +163,44 @@ class WorkerAttributes(_Server):
         """Keys of the tasks that execute."""
         return {task.key for task in self.state.executing | self.state.long_running}
 
+    @property
+    def active_threads(self) -> dict[int, Any]:
+        """Id of a thread -> key of the task that it executes."""
+        core = self._server.core
+        executing = {thread: inspect.key_of(core, task) for task, thread in self._server.execution.executing()}
+        return {thread: decode_key(key) for thread, key in executing.items() if key is not None}
+
+    @property
+    def executors(self) -> dict[str, Executor]:
+        """The executors that tasks may name; those that name none run in threads of the worker itself."""
+        return {"offload": self._server._offload, **self._server.further_executors}
+
+    @property
+    def client(self) -> Any:
+        """The client that its tasks use."""
+        from fastdist.context import client_of
+
+        return client_of(self._server)
+
+    @property
+    def rpc(self) -> Callable[[str], PeerCalls]:
+        """Gives the operations of the scheduler, or of another worker, by its address."""
+        return lambda address: PeerCalls(self._server, address)
+
+    @property
+    def security(self) -> Security:
+        """What it knows about TLS."""
+        return Security()
+
+    @property
+    def extensions(self) -> dict[str, Any]:
+        """Further parts of it; there are none."""
+        return {}
+
     async def heartbeat(self) -> None:
         """Tell the scheduler now how it is."""
-        self._server.scheduler.notify("heartbeat", metrics=self._server.get_metrics())
+        server = self._server
+        server.scheduler.notify("heartbeat", metrics={**server.get_metrics(), **await server._added(server.metrics)})
 
     def get_current_task(self) -> Any:
         """Key of the task that executes here.
@@ -156,6 +217,14 @@ class WorkerAttributes(_Server):
     def keys(self) -> list[Any]:
         """Keys of all results here."""
         return [decode_key(key) for _, key, _ in inspect.held(self._server.core) if key]
+
+
+class NannyMemoryManager(NamedTuple):
+    """The memory that a nanny allows its worker: bytes, the fraction of them above which it is killed, and seconds."""
+
+    memory_limit: int | None
+    memory_terminate_fraction: float | None
+    memory_monitor_interval: float
 
 
 class NannyAttributes(_Server):
@@ -179,6 +248,12 @@ class NannyAttributes(_Server):
     def local_directory(self) -> str:
         """Folder of the worker's temporary files."""
         return self._server.worker_dir
+
+    @property
+    def memory_manager(self) -> NannyMemoryManager:
+        """What it watches of the memory of its worker."""
+        thresholds = self._server._thresholds
+        return NannyMemoryManager(self._server.memory_limit, thresholds.terminate, self._server._monitor_interval)
 
     @property
     def scheduler_addr(self) -> str | None:

@@ -7,6 +7,7 @@ configuration under `distributed`, else from the table. The variable of a settin
 
 from __future__ import annotations
 
+from fastdist.aliases import names_of
 from fastdist.config.quantities import TimeLike, parse_bytes, parse_timedelta
 from fastdist.config.sources import INHERITED
 from fastdist.config.table import MOOT, PLANNED, SETTINGS, Setting
@@ -41,3 +42,6 @@ __all__ = [
     "report",
     "set",
 ]
+
+# What libraries look for here is at home elsewhere.
+__getattr__ = names_of(__name__)

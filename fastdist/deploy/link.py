@@ -72,7 +72,9 @@ class SchedulerLink:
                 if token is None and not self.address.startswith("inproc://"):
                     token = find_token()
                 comm = await connect(self.address, role=Role.CLIENT, token=token)
-                peer = Peer(comm, {"close": lambda peer, fields, buffers: None}, name="the scheduler")
+                # What it tells every client is of no use here.
+                told = dict.fromkeys(("close", "scheduler-info"), lambda peer, fields, buffers: None)
+                peer = Peer(comm, told, name="the scheduler")
                 peer.on_close = self._closed
                 await peer.call("register-client", client=f"cluster-{uuid.uuid4().hex}")
                 self._peer = peer

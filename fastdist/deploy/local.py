@@ -5,14 +5,18 @@ May import: every layer below `deploy`.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from fastdist.comm.token import Token
+from fastdist.deploy.arguments import check_switch, check_worker_options, whole_number
 from fastdist.deploy.process import import_class
 from fastdist.deploy.spec import SpecCluster
+from fastdist.deploy.supervised import SupervisedScheduler, journal_token
 from fastdist.nanny import Nanny
 from fastdist.security import check_security
 from fastdist.system.memory import total_memory
@@ -55,11 +59,16 @@ class LocalCluster(SpecCluster):
         Operations of the scheduler that nobody may ask for.
     scheduler_kwargs:
         Further arguments of the scheduler.
+    journal:
+        A folder in which the scheduler keeps a journal. It runs in a process of its own then, and is started again
+        should that die: what was submitted is computed, and results stay where they are.
     **worker_kwargs:
         Further arguments of the workers: memory_limit, resources, local_directory, ...
 
     Raises
     ------
+    TypeError
+        An argument has the wrong type, or is neither one of the cluster nor of its workers.
     NotImplementedError
         A parameter asks for something that is not built yet; the text names it.
     RuntimeError
@@ -97,6 +106,7 @@ class LocalCluster(SpecCluster):
         worker_class: type | str | None = None,
         scheduler_kwargs: Mapping[str, Any] | None = None,
         scheduler_sync_interval: float = 1,
+        journal: str | os.PathLike[str] | None = None,
         **worker_kwargs: Any,
     ) -> None:
         check_security(security, "LocalCluster")
@@ -111,14 +121,19 @@ class LocalCluster(SpecCluster):
             }
         )
         host = host or ip
+        check_switch(processes, "processes")
+        n_workers = whole_number(n_workers, "n_workers")
+        threads_per_worker = whole_number(threads_per_worker, "threads_per_worker")
         self.processes, nanny_class, self._worker_class = _worker_classes(processes, worker_class)
         n_workers, self.threads_per_worker = _counts(n_workers, threads_per_worker, self.processes)
-        plain_protocol = _protocol(protocol, self.processes, scheduler_port, host)
+        if worker_class is None:
+            check_worker_options(worker_kwargs, self.processes, inspect.signature(LocalCluster).parameters)
+        plain_protocol = _protocol(protocol or ("tcp" if journal else None), self.processes, scheduler_port, host)
         limit = _memory_limit(worker_kwargs.pop("memory_limit", "auto"), n_workers, self.threads_per_worker)
         listen_host = None
         if plain_protocol != "inproc" and interface is None:
             listen_host = (host or "127.0.0.1").rpartition("://")[2]
-        self._token = self._make_token()
+        self._token = self._make_token() if journal is None else journal_token(journal)
         options = {"nthreads": self.threads_per_worker, "token": self._token, **worker_kwargs}
         if self.processes:
             level = None if silence_logs is False else silence_logs
@@ -127,20 +142,11 @@ class LocalCluster(SpecCluster):
         else:
             options["memory_limit"] = limit or 0
             worker = {"cls": import_class(self._worker_class or "fastdist.Worker"), "options": options}
+        where: dict[str, Any] = {"host": listen_host, "port": scheduler_port, "protocol": plain_protocol}
+        where.update(interface=interface, blocked_handlers=blocked_handlers)
         super().__init__(
             workers=dict.fromkeys(range(n_workers), worker),
-            scheduler={
-                "cls": "fastdist.Scheduler",
-                "options": {
-                    "host": listen_host,
-                    "port": scheduler_port,
-                    "protocol": plain_protocol,
-                    "interface": interface,
-                    "token": self._token,
-                    "blocked_handlers": blocked_handlers,
-                    **(scheduler_kwargs or {}),
-                },
-            },
+            scheduler=_scheduler_spec(journal, self._token, {**where, **(scheduler_kwargs or {})}),
             worker=worker,
             asynchronous=asynchronous,
             loop=loop,
@@ -185,6 +191,18 @@ def nprocesses_nthreads(n: int | None = None) -> tuple[int, int]:
     factors = [factor for factor in range(1, n + 1) if n % factor == 0]
     processes = n if n <= 4 else min(factor for factor in factors if factor >= math.sqrt(n))
     return processes, max(1, n // max(1, processes))
+
+
+def _scheduler_spec(journal: str | os.PathLike[str] | None, token: Token, options: dict[str, Any]) -> dict[str, Any]:
+    """The scheduler in this process, or one with a journal in a process of its own."""
+    if journal is None:
+        return {"cls": "fastdist.Scheduler", "options": {"token": token, **options}}
+    if options["protocol"] != "tcp":
+        raise ValueError("LocalCluster(journal=) runs the scheduler as a process: it needs the protocol tcp")
+    return {
+        "cls": SupervisedScheduler,
+        "options": {"journal": os.path.abspath(os.fspath(journal)), "scheduler_kwargs": options},
+    }
 
 
 def _counts(n_workers: int | None, threads: int | None, processes: bool) -> tuple[int, int]:

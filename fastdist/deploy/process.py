@@ -38,8 +38,9 @@ class ProcessInterface:
     """
 
     def __init__(self, scheduler: str | None = None, name: Any = None) -> None:
-        self.scheduler = scheduler
-        self.name = name
+        # A subclass may have set them before, and call this without any.
+        self.scheduler: str | None = getattr(self, "scheduler", None) if scheduler is None else scheduler
+        self.name: Any = getattr(self, "name", None) if name is None else name
         self.address: str | None = getattr(self, "address", None)
         self.external_address: str | None = None
         self.status = Status.created

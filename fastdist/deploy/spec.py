@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastdist import config
+from fastdist.aliases import names_of
+from fastdist.client.starting import forget_token, remember_token
 from fastdist.comm.token import Token
 from fastdist.config import parse_bytes
 from fastdist.deploy.cluster import Cluster
@@ -96,7 +98,7 @@ class SpecCluster(Cluster):
         self.shutdown_on_close = shutdown_on_close
         self.shutdown_scheduler = shutdown_scheduler
         self._i = 0
-        self._silence_logs = silence_logs
+        self._silence_logs = silence_logs.upper() if isinstance(silence_logs, str) else silence_logs
         self._level_before: int | None = None
         self._remote_info: dict[str, Any] = {}
         self._correcting: asyncio.Lock | None = None
@@ -278,6 +280,7 @@ class SpecCluster(Cluster):
             await scheduler.close()
             raise
         self.scheduler = scheduler
+        remember_token(self.scheduler_address, self.token)
         if self._server is not None:
             from fastdist.deploy.watch import Watch
 
@@ -373,6 +376,8 @@ class SpecCluster(Cluster):
 
     async def _close(self, timeout: float) -> None:
         reason = f"cluster {self.name} was closed"
+        if self.scheduler is not None:
+            forget_token(self.scheduler_address)
         for job in list(self._jobs):
             job.cancel()
         for timer in self._absent.values():
@@ -474,3 +479,6 @@ def _is_a(value: Any, module: str, name: str) -> bool:
     """`isinstance` without importing the class: what is not imported has no instances."""
     loaded = sys.modules.get(module)
     return loaded is not None and isinstance(value, getattr(loaded, name))
+
+# What libraries look for here is at home elsewhere.
+__getattr__ = names_of(__name__)

@@ -1,8 +1,10 @@
-"""Clusters over ssh: not available yet. May import: nothing of fastdist."""
+"""Clusters over ssh: not available yet. May import: `aliases`."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from fastdist.aliases import names_of
 
 
 def SSHCluster(*args: Any, **kwargs: Any) -> Any:
@@ -17,3 +19,6 @@ def SSHCluster(*args: Any, **kwargs: Any) -> Any:
         "SSHCluster is not available yet: start fastdist-scheduler and fastdist-worker on the hosts, "
         "and connect with Client(address)"
     )
+
+# What libraries look for here is at home elsewhere.
+__getattr__ = names_of(__name__)

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fastdist.aliases import names_of
 from fastdist.client.starting import read_scheduler_file
 from fastdist.deploy.process import ProcessInterface, import_class
 from fastdist.deploy.spec import SpecCluster
@@ -50,7 +51,13 @@ class Subprocess(ProcessInterface):
         command = [sys.executable, "-m", "fastdist.cli.spec", *self._arguments]
         command += ["--spec", json.dumps(self._spec), "--parent", str(os.getpid())]
         # The end of the parent, or Ctrl-C in its terminal, is its own affair: it closes its cluster.
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, start_new_session=True, env=self._environ()
+        )
+
+    def _environ(self) -> dict[str, str] | None:
+        """The environment of the process; None for that of this one."""
+        return None
 
     async def close(self, **kwargs: Any) -> None:
         """Ask the process to end, and make sure that it does."""
@@ -170,3 +177,6 @@ async def _ended(process: subprocess.Popen[bytes], timeout: float) -> bool:
             return False
         await asyncio.sleep(PAUSE)
     return True
+
+# What libraries look for here is at home elsewhere.
+__getattr__ = names_of(__name__)

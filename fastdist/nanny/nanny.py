@@ -59,7 +59,7 @@ class Nanny(PluginCalls, BorrowedAttributes):
     scheduler_port:
         Port of the scheduler.
     scheduler_file:
-        A JSON file that holds the address of the scheduler.
+        A JSON file that holds the address of the scheduler; it is waited for, as long as `death_timeout` says.
     nthreads, name, memory_limit, resources, host, port, contact_address, death_timeout, lifetime, ...:
         Arguments of the worker.
     local_directory:
@@ -121,7 +121,7 @@ class Nanny(PluginCalls, BorrowedAttributes):
 
         self.id = f"Nanny-{uuid.uuid4()}"
         self.scheduler_address, worker_options = take_options(
-            scheduler_ip, scheduler_port, scheduler_file, worker_options
+            scheduler_ip, scheduler_port, scheduler_file, worker_options, death_timeout
         )
         self.name = name
         self.nthreads = nthreads or processor_count()

@@ -1,6 +1,6 @@
 """The parameters of dask's Nanny that ours takes in another form, or not yet.
 
-May import: `comm`, `security`, `worker.options`.
+May import: `comm`, `config`, `security`, `worker.options`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from fastdist.config import parse_timedelta
 from fastdist.security import check_security
 from fastdist.worker.options import scheduler_address
 
@@ -26,6 +27,7 @@ def take_options(
     port: int | None,
     scheduler_file: str | os.PathLike[str] | None,
     options: Mapping[str, Any],
+    death_timeout: float | str | None = None,
 ) -> tuple[str | None, dict[str, Any]]:
     """The address of the scheduler, None if it is not known yet, and the options of the worker.
 
@@ -47,4 +49,5 @@ def take_options(
         left.setdefault("port", worker_port)
     if address is None and scheduler_file is None:
         return None, left
-    return scheduler_address(address, port, scheduler_file), left
+    patience = None if death_timeout is None else parse_timedelta(death_timeout)
+    return scheduler_address(address, port, scheduler_file, patience), left

@@ -136,7 +136,7 @@ class Peer:
             What the handler of the other side raised: the same class if it belongs to `fastdist.errors` or is
             builtin, else `RemoteError`.
         """
-        if self.comm.queued_bytes > self.comm.limits.high_water:
+        while self.comm.queued_bytes > self.comm.limits.high_water:
             await self.comm.drained()
         future: asyncio.Future[Reply] = self._loop.create_future()
         number = self._request(op, future, fields, buffers)
@@ -231,8 +231,10 @@ class Peer:
         try:
             result = handler(self, fields, buffers)
             if not inspect.isawaitable(result):
-                self._answer(op, number, result)
-                return
+                if number is None or self.comm.queued_bytes <= self.comm.limits.high_water:
+                    self._answer(op, number, result)
+                    return
+                result = _given(result)
         except Exception as error:
             self._answer_error(op, number, error)
             return
@@ -247,7 +249,8 @@ class Peer:
     async def _finish_handler(self, op: str, number: int | None, result: Any) -> None:
         try:
             answer = await result
-            if number is not None and self.comm.queued_bytes > self.comm.limits.high_water:
+            # All that wait wake up together; the first to answer may fill the queue again.
+            while number is not None and self.comm.queued_bytes > self.comm.limits.high_water:
                 await self.comm.drained()
             self._answer(op, number, answer)
         except asyncio.CancelledError:
@@ -333,6 +336,11 @@ class Peer:
 
     def __repr__(self) -> str:
         return f"<Peer {self.name} {'closed' if self.closed else 'open'}>"
+
+
+async def _given(answer: Any) -> Any:
+    """An answer that is there, for one who awaits it."""
+    return answer
 
 
 def _succeed(future: Any, reply: Reply) -> None:

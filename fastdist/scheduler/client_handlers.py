@@ -24,6 +24,7 @@ from fastdist.scheduler.options import read_options, worker_restriction
 from fastdist.versions import refuse_other_python
 
 if TYPE_CHECKING:
+    from fastdist.scheduler.extensions.output import Output
     from fastdist.scheduler.extensions.stopping import Stopping
     from fastdist.scheduler.scheduler import Scheduler
 
@@ -96,7 +97,8 @@ class ClientHandlers:
         peer.on_frame[FrameKind.TASKS] = self.take_tasks
         peer.on_frame[FrameKind.RELEASE] = self.take_release
         entry.told_applied, entry.untold_bytes = entry.applied, 0
-        if returning < 0:
+        if returning < 0 or entry.recovered:
+            entry.recovered = False
             for extension in self.scheduler.extensions.values():
                 extension.client_came(entry)
         return {
@@ -196,7 +198,11 @@ class ClientHandlers:
         packed = ColumnReader(body, TASKS_COLUMNS).column_bytes(OPTIONS_COLUMN)
         entry = self.entry(peer)
         options = read_options(core, packed, self.scheduler.members.candidates) if packed else []
+        newest = core.model.generation
         core.on_tasks(entry.number, body, options, time.monotonic())
+        if core.model.generation != newest:
+            output = cast("Output", self.scheduler.extensions["output"])
+            output.submitters.note(core.model.generation, entry.number)
         if self.scheduler.graph_listener is not None:
             self.scheduler.graph_listener(entry, body)
         self._count_applied(entry, len(body))
@@ -218,6 +224,9 @@ class ClientHandlers:
             self._tell_applied(entry)
 
     def _tell_applied(self, entry: ClientEntry) -> None:
+        if self.scheduler.journal is not None and not self.scheduler.journal.flush():
+            # The client keeps what would be lost with this process.
+            return
         entry.told_applied, entry.untold_bytes = entry.applied, 0
         # A connection that is closed already is dealt with in `lost`; at the return the client hears the count.
         with contextlib.suppress(CommClosedError):

@@ -39,7 +39,7 @@ class ControlCalls:
 
     def drop_worker(self, entry: WorkerEntry, why: str) -> None:
         """Forget a worker and close its connection; its tasks go elsewhere."""
-        self._workers.lost(entry.peer, why)
+        self._workers.lose(entry, why)
         entry.peer.abort(CommClosedError(why))
 
     async def retire_workers(

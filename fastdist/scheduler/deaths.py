@@ -47,7 +47,7 @@ def read_report(fields: Mapping[str, Any], core: SchedulerCore) -> DeathReport:
     return DeathReport(
         address=text(fields, "address", 1024),
         executing=executing,
-        how=text(fields, "reason", 100_000, default="cause unknown") or "cause unknown",
+        how=text(fields, "reason", 100_000, default="") or "its nanny did not say how",
         details={
             "when": time.time(),
             "exit_code": whole(fields, "exit_code", -(1 << 31), default=None),

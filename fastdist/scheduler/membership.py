@@ -30,8 +30,16 @@ class WorkerEntry:
     nanny: str | None
     local_directory: str
     versions: dict[str, str]
+    #: What the user's functions told at the registration.
+    extra: dict[str, Any] = field(default_factory=dict)
+    #: The same in all registrations of one process.
+    instance: str = ""
     status: str = "running"
     closing: bool = False
+    #: Its connection broke, or it has returned and not declared yet what it has.
+    away: bool = False
+    #: The scheduler was recovered and waits for other workers before it places tasks.
+    held: bool = False
     #: Nobody is to start it again.
     retired: bool = False
     #: It is given no more work, and its data goes to others.
@@ -39,15 +47,29 @@ class WorkerEntry:
     beat_interval: float = 1.0
     metrics: dict[str, Any] = field(default_factory=dict)
     last_seen: float = field(default_factory=time.time)
+    #: DONE frames of it that were applied; how many of them it knows of, and the bytes of the others.
+    applied: int = 0
+    told_applied: int = 0
+    untold_bytes: int = 0
+    #: When its digests were the same as here, when they were looked at in vain last, and when it was asked.
+    agreed: float = field(default_factory=time.monotonic)
+    disagreed: bool = False
+    asked: float = 0.0
 
     @property
     def takes_work(self) -> bool:
         """Whether it may be given tasks and data."""
-        return self.status == "running" and not (self.closing or self.retiring)
+        return self.status == "running" and not (self.closing or self.retiring or self.held or self.away)
+
+    @property
+    def shown_status(self) -> str:
+        """Its status in the words of dask."""
+        return "closing_gracefully" if self.retiring and self.status != "closing" else self.status
 
     def identity(self) -> dict[str, Any]:
         """What is shown of it, in plain values."""
         return {
+            **self.extra,
             "type": "Worker",
             "id": self.name,
             "name": self.name,
@@ -59,7 +81,7 @@ class WorkerEntry:
             "resources": dict(self.resources),
             "nanny": self.nanny,
             "local_directory": self.local_directory,
-            "status": "closing_gracefully" if self.retiring and self.status != "closing" else self.status,
+            "status": self.shown_status,
             "metrics": dict(self.metrics),
             "last_seen": self.last_seen,
             "services": {},
@@ -78,6 +100,8 @@ class ClientEntry:
     last_seen: float = field(default_factory=time.time)
     #: Whether it keeps what it sends until it hears that it was applied, to send it again when it returns.
     returns: bool = False
+    #: Known from the journal of an earlier life of the scheduler, and not here yet.
+    recovered: bool = False
     #: TASKS and RELEASE frames of it that were applied; how many of them it knows of, and the bytes of the others.
     applied: int = 0
     told_applied: int = 0

@@ -22,7 +22,6 @@ NOT_BUILT: dict[str, tuple[Any, ...]] = {
     "transition_counter_max": (False, None),
     "jupyter": (False, None),
     "connection_limit": (512, None),
-    "worker_ttl": (None,),
 }
 
 

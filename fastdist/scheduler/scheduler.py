@@ -34,7 +34,8 @@ from fastdist.scheduler.control_calls import ControlCalls
 from fastdist.scheduler.extensions import BUILT_IN, Extension
 from fastdist.scheduler.extensions.explaining import Explaining
 from fastdist.scheduler.extensions.liveness import Liveness
-from fastdist.scheduler.membership import Members, WorkerEntry
+from fastdist.scheduler.journal import open_journal
+from fastdist.scheduler.membership import ClientEntry, Members, WorkerEntry
 from fastdist.scheduler.parameters import block, endpoints, is_inproc, make_extensions, refuse_unbuilt
 from fastdist.scheduler.plugin_calls import PluginCalls
 from fastdist.scheduler.trimming import Trimmer
@@ -96,6 +97,11 @@ class Scheduler(PluginCalls, ControlCalls, BorrowedAttributes):
         Where temporary files go.
     preload, preload_argv : list of str, optional
         Modules to load at start, and arguments for them; see `fastdist.preloading`.
+    journal : path, optional
+        The folder of the journal, with which another scheduler can go on should this one be killed; the setting
+        `scheduler.journal` by default.
+    worker_ttl : str or float, optional
+        Restart workers whose event loop did not report for so long; the setting `scheduler.worker-ttl` by default.
     **options
         Further parameters of dask's scheduler: accepted where they ask for nothing. `host`, `port`, `interface` and
         `protocol` may be lists, for several listeners.
@@ -137,6 +143,8 @@ class Scheduler(PluginCalls, ControlCalls, BorrowedAttributes):
         preload_argv: Arguments | None = None,
         plugins: Iterable[Any] = (),
         admin_code: bool = True,
+        worker_ttl: str | float | None = None,
+        journal: str | os.PathLike[str] | None = None,
         **options: Any,
     ) -> None:
         refuse_unbuilt(options)
@@ -148,6 +156,8 @@ class Scheduler(PluginCalls, ControlCalls, BorrowedAttributes):
         self._heartbeat = config.get("scheduler.heartbeat")
         idle = config.get("scheduler.idle-timeout") if idle_timeout is None else idle_timeout
         self.idle_timeout = None if idle is None else parse_timedelta(idle)
+        ttl = config.get("scheduler.worker-ttl") if worker_ttl is None else worker_ttl
+        self.worker_ttl = None if ttl is None else parse_timedelta(ttl)
         self.scheduler_file = scheduler_file
         self.started = time.time()
         self.token = token
@@ -162,9 +172,7 @@ class Scheduler(PluginCalls, ControlCalls, BorrowedAttributes):
         self._scratch = ScratchFolder("scheduler", local_directory or config.get("temporary-directory"))
         self.preloads = PreloadManager.configured(self, "scheduler", preload, preload_argv)
         self._core_settings = _core_settings(allowed_failures)
-        self.core = SchedulerCore(
-            self.epoch, (secrets.randbits(64), secrets.randbits(64)), self._core_settings
-        )
+        self.core = SchedulerCore(self.epoch, (secrets.randbits(64), secrets.randbits(64)), self._core_settings)
         self._clients = ClientHandlers(self)
         self._workers = WorkerHandlers(self)
         self._init_plugins(plugins, admin_code)
@@ -172,6 +180,7 @@ class Scheduler(PluginCalls, ControlCalls, BorrowedAttributes):
         #: Takes the frames for clients of the core that are parts of this scheduler, by number.
         self.sinks: dict[int, Callable[[int, bytes], None]] = {}
         self.extensions.update(make_extensions(self, extensions or {}))
+        self.journal = open_journal(self, journal)
         explaining = self.extensions[Explaining.name]
         assert isinstance(explaining, Explaining)
         self._explaining = explaining
@@ -267,6 +276,8 @@ class Scheduler(PluginCalls, ControlCalls, BorrowedAttributes):
             self.token = find_token()
         if self.insecure:
             logger.warning("the scheduler runs insecure: everyone who reaches its port may run code on the workers")
+        if self.journal is not None:
+            self.journal.recover()
         for endpoint in self._endpoints:
             self.listeners.append(await self._listen(*endpoint))
         self._listener = self.listeners[0]
@@ -338,6 +349,7 @@ class Scheduler(PluginCalls, ControlCalls, BorrowedAttributes):
         self._trimmer.cancel()
         for listener in self.listeners:
             await listener.close()
+        await self._workers.away.close()
         for extension in self.extensions.values():
             await extension.close()
         for peer in list(self._peers):
@@ -393,13 +405,22 @@ class Scheduler(PluginCalls, ControlCalls, BorrowedAttributes):
 
     def _peer_closed(self, peer: Peer, reason: Exception | None) -> None:
         self._peers.discard(peer)
-        self._workers.lost(peer, str(reason or "its connection was closed"))
+        self._workers.disconnected(peer, reason)
         self._clients.lost(peer, reason)
+
+    @property
+    def clients_away(self) -> dict[int, ClientEntry]:
+        """Clients whose connection broke and that may return, by number."""
+        return self._clients.away
 
     def give_up_worker(self, entry: WorkerEntry, why: str) -> None:
         """Do without a worker from now on, although its process may live; its tasks go elsewhere, none is blamed."""
-        self._workers.lost(entry.peer, why, dead=False)
+        self._workers.lose(entry, why, dead=False)
         entry.peer.abort(CommClosedError(why))
+
+    def send_worker_away(self, entry: WorkerEntry, why: str) -> None:
+        """Break off the connection of a worker; it keeps what it has if it comes back in time."""
+        self._workers.send_away(entry, why)
 
     def membership_changed(self) -> None:
         """Workers came or went: say again who may run what, and place."""

@@ -56,7 +56,7 @@ class InExecutor:
     Parameters
     ----------
     name : str
-        ``offload`` is the only one besides the execution threads themselves.
+        ``offload``, or one of `Worker(executor=)`.
     function : callable
     """
 
@@ -70,11 +70,17 @@ class InExecutor:
         return InExecutor, (self.name, self.function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from concurrent.futures import ThreadPoolExecutor
         from contextvars import copy_context
 
         from fastdist.context import get_worker
 
-        if self.name != "offload":
-            raise ValueError(f"workers have no executor {self.name!r}, only 'default' and 'offload'")
-        executor = get_worker()._offload
+        executors = get_worker().executors
+        executor = executors.get(self.name)
+        if executor is None:
+            known = ", ".join(map(repr, ("default", *executors)))
+            raise ValueError(f"the worker has no executor {self.name!r}; it has {known}")
+        if not isinstance(executor, ThreadPoolExecutor):
+            # Another process knows nothing of this task.
+            return executor.submit(self.function, *args, **kwargs).result()
         return executor.submit(copy_context().run, self.function, *args, **kwargs).result()

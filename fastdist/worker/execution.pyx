@@ -217,6 +217,10 @@ cdef class Execution(Values):
         self.threads = []
         self.stopper = Stopper(core, loop, self.report_overdue)
 
+    def reconnect(self, object comm) -> None:
+        """There is another connection to the scheduler, which threads may watch."""
+        self.comm = comm
+
     # Threads
 
     def start_threads(self, uint32_t count, str name="fastdist-execution") -> None:

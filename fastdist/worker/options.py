@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
 import msgpack
 
+from fastdist import config
 from fastdist.comm.addresses import bracketed, resolve_listen_host, unparse_address
 from fastdist.security import check_security
+
+#: Seconds between two looks for a scheduler file.
+FILE_PAUSE = 0.05
 
 #: Options of dask's worker that are not built yet, with the values that ask for nothing.
 NOT_BUILT: dict[str, tuple[Any, ...]] = {
     "services": (None, {}),
-    "executor": (None,),
     "silence_logs": (None,),
     "extensions": (None, {}),
-    "metrics": (None, {}),
-    "startup_information": (None, {}),
     "dashboard_address": (None,),
     "dashboard": (False, None),
     "http_prefix": ("/", None),
@@ -41,6 +44,27 @@ def needed_resources(packed: bytes) -> dict[str, float]:
     """The resources that the options of a task ask for."""
     options = msgpack.unpackb(packed)
     return dict(options.get("resources") or {})
+
+
+def take_executors(given: Any) -> dict[str, Executor]:
+    """The executors besides the worker's own threads, by name, that tasks ask for with `dask.annotate(executor=)`.
+
+    Raises
+    ------
+    NotImplementedError
+        If it shall take the place of the worker's own threads.
+    TypeError
+        If it is no mapping of names to executors.
+    """
+    if isinstance(given, Executor) or (isinstance(given, Mapping) and "default" in given):
+        raise NotImplementedError(
+            "Worker(executor=) is not built yet for the tasks that name no executor; give a dict of further ones"
+        )
+    executors = dict(given or {})
+    for name, executor in executors.items():
+        if not isinstance(name, str) or not isinstance(executor, Executor):
+            raise TypeError(f"Worker(executor=) takes a dict of names and executors, not {name!r}: {executor!r}")
+    return executors
 
 
 def refuse_unbuilt(options: Mapping[str, Any]) -> None:
@@ -64,14 +88,24 @@ def refuse_unbuilt(options: Mapping[str, Any]) -> None:
 
 
 def scheduler_address(
-    address: str | None, port: int | None, scheduler_file: str | os.PathLike[str] | None
+    address: str | None,
+    port: int | None,
+    scheduler_file: str | os.PathLike[str] | None,
+    patience: float | None = None,
 ) -> str:
     """The address of the scheduler, from whichever way it was given.
 
+    Parameters
+    ----------
+    patience : float, optional
+        Seconds to wait for the file; the setting `comm.timeouts.connect` by default.
+
     Raises
     ------
+    TimeoutError
+        If the file does not come.
     ValueError
-        If it was not given, or the file holds none.
+        If the address was not given, or the file holds none.
     """
     if address is not None:
         if port is None:
@@ -79,10 +113,32 @@ def scheduler_address(
         return unparse_address("tcp", address, port)
     if scheduler_file is None:
         raise ValueError("a worker needs the address of its scheduler, or a scheduler_file that holds it")
-    found = json.loads(Path(scheduler_file).read_text()).get("address")
-    if not isinstance(found, str):
-        raise ValueError(f"the scheduler file {os.fspath(scheduler_file)} holds no address")
-    return found
+    return address_in_file(scheduler_file, config.get("comm.timeouts.connect") if patience is None else patience)
+
+
+def address_in_file(path: str | os.PathLike[str], patience: float) -> str:
+    """The address in a scheduler file; servers are often started together, so the file is waited for.
+
+    Raises
+    ------
+    TimeoutError
+        If nobody has written it within so many seconds.
+    ValueError
+        If it holds no address.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            content = json.loads(Path(path).read_text())
+            break
+        except (FileNotFoundError, json.JSONDecodeError):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no scheduler has written {os.fspath(path)} within {patience:g} s") from None
+        time.sleep(FILE_PAUSE)
+    address = content.get("address") if isinstance(content, dict) else None
+    if not isinstance(address, str):
+        raise ValueError(f"the scheduler file {os.fspath(path)} holds no address")
+    return address
 
 
 def listen_address(

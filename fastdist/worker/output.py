@@ -1,7 +1,7 @@
 """What tasks print and log, on its way to the scheduler.
 
-In a process that holds only workers, `sys.stdout` and `sys.stderr` are replaced by streams that also note, for whatever
-a task writes, which task it was; a handler of the root logger does the same for what is logged. A line is sent at once
+`sys.stdout` and `sys.stderr` are replaced by streams that also note, for what a task writes, which task it was; in a
+process that holds only workers, a handler of the root logger does the same for what is logged. A line is sent at once
 if none was sent a moment ago, and soon otherwise. May import: `_core`, `context`, `errors`.
 """
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
-from fastdist._core.worker.inspect import key_of
+from fastdist._core.worker.inspect import key_of, submission_of
 from fastdist.context import current_task
 from fastdist.errors import CommClosedError
 
@@ -53,6 +53,7 @@ class TaskOutput:
         self._partial: dict[tuple[bytes, str], tuple[float, str]] = {}
         self._lines: dict[bytes, list[Line]] = {}
         self._dropped: dict[bytes, int] = {}
+        self._submissions: dict[bytes, int] = {}
         self._room = float(BURST)
         self._room_at = self._sent_at = time.monotonic()
         self._planned = False
@@ -63,6 +64,9 @@ class TaskOutput:
         if not key or not text:
             return
         with self._lock:
+            # Asked now: the task may be gone when its lines are sent.
+            if key not in self._submissions:
+                self._submissions[key] = submission_of(self._worker.core, task_id)
             _, before = self._partial.pop((key, stream), (0.0, ""))
             *whole, rest = (before + text).split("\n")
             for line in whole:
@@ -120,6 +124,9 @@ class TaskOutput:
         if not self._lines:
             return
         lines, self._lines = self._lines, {}
+        submissions = [self._submissions.get(key, 0) for key in lines]
+        waiting = {key for key, _ in self._partial} | self._dropped.keys()
+        self._submissions = {key: number for key, number in self._submissions.items() if key in waiting}
         self._sent_at = time.monotonic()
         name = str(self._worker.name)
         try:
@@ -127,6 +134,7 @@ class TaskOutput:
             self._worker.scheduler.notify(
                 "task-output",
                 keys=list(lines),
+                submissions=submissions,
                 counts=[len(each) for each in lines.values()],
                 buffers=[msgpack.packb((name, each), unicode_errors="replace") for each in lines.values()],
             )
@@ -170,6 +178,14 @@ class TaskStream:
         for line in lines:
             self.write(line)
 
+    @property
+    def wrapped(self) -> Any:
+        """The stream where all that is written goes."""
+        return self._stream
+
+    def __iter__(self) -> Any:
+        return iter(self._stream)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
@@ -204,3 +220,41 @@ def capture_output() -> None:
     handler = TaskLogHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s - %(name)s - %(message)s"))
     logging.getLogger().addHandler(handler)
+
+
+class SharedStreams:
+    """The standard streams of a process that holds workers and other code: they note what tasks write meanwhile.
+
+    Handlers of logging are left alone there; what they write to the standard streams is noted, too.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._ours: dict[str, TaskStream] = {}
+
+    def take(self) -> None:
+        """A worker begins; the first one changes the streams, if they do not note already what tasks write."""
+        with self._lock:
+            self._users += 1
+            if self._users > 1:
+                return
+            for name in ("stdout", "stderr"):
+                stream = getattr(sys, name)
+                if stream is not None and not isinstance(stream, TaskStream):
+                    self._ours[name] = TaskStream(stream, name)
+                    setattr(sys, name, self._ours[name])
+
+    def give_back(self) -> None:
+        """A worker has ended; after the last one the streams are what they were, if nobody else changed them."""
+        with self._lock:
+            self._users -= 1
+            if self._users:
+                return
+            for name, stream in self._ours.items():
+                if getattr(sys, name) is stream:
+                    setattr(sys, name, stream.wrapped)
+            self._ours.clear()
+
+
+shared_streams = SharedStreams()

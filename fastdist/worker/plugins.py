@@ -70,11 +70,16 @@ class PluginCalls:
         self._plugin_loop = asyncio.get_running_loop()
         for plugin in self._first_plugins:
             await self.plugin_add(plugin)
+        if await self._add_plugins(reply):
+            self._tell_status(Status.running)
+
+    async def _add_plugins(self, reply: Any) -> bool:
+        """Set up the plugins of an answer that are not set up; whether there are any in it."""
         names = check.items(reply, "plugins", str, default=[])
         for name, payload in zip(names, reply.buffers, strict=True):
-            await self.plugin_add(bytes(payload), name)
-        if names:
-            self._tell_status(Status.running)
+            if name not in self.plugins:
+                await self.plugin_add(bytes(payload), name)
+        return bool(names)
 
     async def _tear_down_plugins(self) -> None:
         if self._listening:

@@ -110,6 +110,19 @@ cdef class Reports:
         finally:
             self.flushing = False
 
+    def between_flushes(self, call: object) -> bool:
+        """Call while no thread flushes; False, without a call, if one is at it."""
+        if self.flushing:
+            return False
+        self.flushing = True
+        try:
+            call()
+        finally:
+            self.flushing = False
+        if self.flush_again:
+            self.flush()
+        return True
+
     cdef int arm_from_thread(self, double when) except -1:
         self.timer_at = when
         try:

@@ -145,6 +145,14 @@ class SpillStore:
             entry = self._take(task_id)
         self._discard(entry)
 
+    def rename(self, pairs: list[tuple[int, int]]) -> None:
+        """Keep values under other ids: pairs of an old and a new one; no new id is also an old one."""
+        with self._lock:
+            for old, new in pairs:
+                for table in (self._memory, self._disk, self._stuck):
+                    if old in table:
+                        table[new] = table.pop(old)
+
     def evict_until(self, nbytes: int) -> int:
         """Spill the least recently used values until at most `nbytes` stay; returns the bytes freed."""
         freed = 0

@@ -23,6 +23,9 @@ class Store(Protocol):
     def drop(self, task_id: int) -> None:
         """Forget the value, if there is one."""
 
+    def rename(self, pairs: list[tuple[int, int]]) -> None:
+        """Keep values under other ids: pairs of an old and a new one; no new id is also an old one."""
+
     def __contains__(self, task_id: object) -> bool: ...
 
     def __len__(self) -> int: ...
@@ -55,6 +58,12 @@ class DictStore:
     def drop(self, task_id: int) -> None:
         """Forget the value, if there is one."""
         self.values.pop(task_id, None)
+
+    def rename(self, pairs: list[tuple[int, int]]) -> None:
+        """Keep values under other ids."""
+        for old, new in pairs:
+            if old in self.values:
+                self.values[new] = self.values.pop(old)
 
     def __contains__(self, task_id: object) -> bool:
         return task_id in self.values
@@ -115,6 +124,13 @@ class SplitStore:
         """Forget the value, if there is one."""
         self.values.pop(task_id, None)
         self.large.drop(task_id)
+
+    def rename(self, pairs: list[tuple[int, int]]) -> None:
+        """Keep values under other ids."""
+        self.large.rename(pairs)
+        for old, new in pairs:
+            if old in self.values:
+                self.values[new] = self.values.pop(old)
 
     def __contains__(self, task_id: object) -> bool:
         return task_id in self.values or task_id in self.large

@@ -27,13 +27,11 @@ from fastdist.comm.core import Comm, Limits, Listener, connect, listen
 from fastdist.comm.handshake import Role
 from fastdist.comm.token import Token, find_token
 from fastdist.context import current_worker
-from fastdist.errors import CommClosedError
 from fastdist.preloading import Arguments, Names, PreloadManager
 from fastdist.rpc.blocking import blocked
-from fastdist.rpc.peer import Peer
+from fastdist.rpc.peer import Peer, Reply
 from fastdist.rpc.pool import ConnectionPool
 from fastdist.status import Status
-from fastdist.system.beat import Beat
 from fastdist.system.processors import processor_count
 from fastdist.system.scratch import ScratchFolder
 from fastdist.worker.actors import ActorHost
@@ -42,12 +40,12 @@ from fastdist.worker.executing import ExecutingPage
 from fastdist.worker.execution import Execution
 from fastdist.worker.information import Information
 from fastdist.worker.lifetime import Lifetime, echo
-from fastdist.worker.liveness import start_beat
 from fastdist.worker.memory import MemoryManager, MemoryThresholds, parse_memory_limit
 from fastdist.worker.options import listen_address, needed_resources, refuse_unbuilt, scheduler_address
-from fastdist.worker.output import TaskOutput
+from fastdist.worker.output import SharedStreams, TaskOutput, shared_streams
 from fastdist.worker.plugins import PluginCalls
 from fastdist.worker.reporting import Reporting
+from fastdist.worker.returning import SchedulerLink
 from fastdist.worker.run import run_function
 from fastdist.worker.spill import SpillStore
 from fastdist.worker.stopping import stop_handlers
@@ -62,8 +60,6 @@ SMALL_SHARE = 0.05
 TRANSFER_SHARE = 0.05
 #: What others than the scheduler may ask of a worker.
 FOR_ALL = ("identity", "get-data", "put-data", "actor-execute", "actor-attribute")
-#: Frames of the scheduler that are kept while its answer to the registration is on the way.
-MAX_EARLY_FRAMES = 1000
 
 
 class Worker(PluginCalls, Lifetime, Reporting, BorrowedAttributes):
@@ -76,7 +72,7 @@ class Worker(PluginCalls, Lifetime, Reporting, BorrowedAttributes):
     scheduler_port : int, optional
         Port of the scheduler.
     scheduler_file : path, optional
-        A JSON file that holds the address of the scheduler.
+        A JSON file that holds the address of the scheduler; it is waited for, as long as `death_timeout` says.
     nthreads : int, optional
         How many tasks execute at the same time; by default one per processor.
     name : int or str, optional
@@ -99,6 +95,10 @@ class Worker(PluginCalls, Lifetime, Reporting, BorrowedAttributes):
         How long to look for the scheduler.
     heartbeat_interval : str or float, optional
         How often to report; by default as often as the scheduler says.
+    executor : dict, optional
+        Names and executors that tasks may run in, besides "offload", by `dask.annotate(executor=)`.
+    metrics, startup_information : dict, optional
+        Names, and functions of the worker whose values go with each report, or with the first one.
     token : Token, optional
         The shared secret; by default that of the user.
     insecure : bool
@@ -147,8 +147,12 @@ class Worker(PluginCalls, Lifetime, Reporting, BorrowedAttributes):
     ) -> None:
         self._init_plugins(options.pop("plugins", ()))
         self._init_lifetime(options)
+        self._init_reporting(options)
         refuse_unbuilt(options)
-        self.scheduler_address = scheduler_address(scheduler_ip, scheduler_port, scheduler_file)
+        self._death_timeout = None if death_timeout is None else config.parse_timedelta(death_timeout)
+        self.scheduler_address = scheduler_address(
+            scheduler_ip, scheduler_port, scheduler_file, self._death_timeout
+        )
         self.nthreads = nthreads or processor_count()
         self.memory_limit = parse_memory_limit(memory_limit, self.nthreads)
         wanted = config.get("worker.resources") if resources is None else resources
@@ -167,7 +171,6 @@ class Worker(PluginCalls, Lifetime, Reporting, BorrowedAttributes):
         self._listen_address = listen_address(self.scheduler_address, protocol, host, port, interface)
         self._directory = None if local_directory is None else os.fspath(local_directory)
         self._scratch = ScratchFolder("worker", local_directory or config.get("temporary-directory"))
-        self._death_timeout = None if death_timeout is None else config.parse_timedelta(death_timeout)
         self._heartbeat_interval = (
             None if heartbeat_interval is None else config.parse_timedelta(heartbeat_interval)
         )
@@ -176,16 +179,17 @@ class Worker(PluginCalls, Lifetime, Reporting, BorrowedAttributes):
         self.insecure = insecure
         self._finished = asyncio.Event()
         self._listener: Listener | None = None
-        self._beat: Beat | None = None
+        #: What goes to the scheduler, over one connection after the other.
+        self.link = SchedulerLink(self)
         #: Whether it closes because the scheduler dropped it, or is gone: only its nanny can tell which.
         self.was_cut_off = False
         self._callers: set[Peer] = set()
-        self._early_frames: list[tuple[int, bytes]] = []
         self._information = Information(self)
         self._closing: asyncio.Task[None] | None = None
         self.actor_host = ActorHost(self)
         #: What its tasks write, on its way to the scheduler.
         self.task_output = TaskOutput(self)
+        self._streams: SharedStreams | None = None
         #: What `get_client` gives in tasks, once one has asked.
         self.client_of_tasks: Any = None
 
@@ -217,6 +221,8 @@ class Worker(PluginCalls, Lifetime, Reporting, BorrowedAttributes):
         self._loop_thread = threading.get_ident()
         self._offload = ThreadPoolExecutor(2, "fastdist-offload", current_worker.set, (self,))
         self._pool = ConnectionPool(Role.WORKER, self.token, insecure=self.insecure)
+        self._streams = shared_streams
+        self._streams.take()
         try:
             self._listener = await listen(
                 self._listen_address,
@@ -250,13 +256,17 @@ class Worker(PluginCalls, Lifetime, Reporting, BorrowedAttributes):
             timeout=self._death_timeout,
             retry=True,
         )
-        self.scheduler = Peer(comm, self._handlers(), name="the scheduler")
-        self.scheduler.on_close = self._on_scheduler_closed
-        for kind in (FrameKind.RUN, FrameKind.FREE, FrameKind.RETRACT):
-            self.scheduler.on_frame[kind] = self._frame_keeper(kind)
+        self.scheduler = Peer(comm, self.scheduler_handlers(), name="the scheduler")
+        self.scheduler.on_close = self.on_scheduler_closed
+        self.link.keep_frames(self.scheduler)
         reply = await self.scheduler.call(
-            "register-worker", timeout=self._death_timeout, **self._registration()
+            "register-worker",
+            timeout=self._death_timeout,
+            extra=await self._added(self.startup_information),
+            **self.registration(),
+            **self.link.registration(),
         )
+        self.link.grace = float(reply.get("grace") or 0)
         self._set_up(comm, reply)
         await self.preloads.start(lambda: self.local_directory)
         await self._set_up_plugins(reply)
@@ -266,27 +276,25 @@ class Worker(PluginCalls, Lifetime, Reporting, BorrowedAttributes):
         self._heartbeat_fixed = self._heartbeat_interval is not None
         self._heartbeat_interval = self._heartbeat_interval or float(reply.get("heartbeat_interval") or 1.0)
         self._start_background(self._heartbeats())
-        self._start_background(self._send_beats(int(reply["number"]), float(reply.get("beat_interval") or 0)))
+        self._send_beats(reply)
 
-    async def _send_beats(self, number: int, seconds: float) -> None:
-        """Have signs of life sent until this worker closes."""
-        beat = await start_beat(
-            self.scheduler_address, self.token, self.insecure, epoch=self.core.epoch, number=number, seconds=seconds
-        )
-        if beat is not None and self._closing is not None:
-            beat.close()
-        else:
-            self._beat = beat
+    def _send_beats(self, reply: Mapping[str, Any]) -> None:
+        seconds = float(reply.get("beat_interval") or 0)
+        self._start_background(self.link.send_beats(int(reply["number"]), seconds))
 
-    def _frame_keeper(self, kind: int) -> Callable[[Peer, memoryview], None]:
-        """Frames may follow the answer to the registration so closely that they come before it was read."""
-
-        def keep(peer: Peer, body: memoryview) -> None:
-            if len(self._early_frames) >= MAX_EARLY_FRAMES:
-                raise CommClosedError("the scheduler sends tasks but no answer to the registration")
-            self._early_frames.append((kind, bytes(body)))
-
-        return keep
+    async def on_returned(self, reply: Reply) -> None:
+        """There is another connection to the scheduler, which knows what is here."""
+        self.execution.reconnect(self.scheduler.comm)
+        self.link.grace = float(reply.get("grace") or 0)
+        if not reply.get("resumed"):
+            await self._add_plugins(reply)
+            self._information.set_recorder()
+            self._tell_status(self.status if self.status is Status.paused else Status.running)
+        self._send_beats(reply)
+        self.execution.flush()
+        self.execution.expect_work()
+        self.transfer.start_fetches()
+        logger.info("worker %s is back at the scheduler", self.name)
 
     def _set_up(self, comm: Comm, reply: Mapping[str, Any]) -> None:
         """Make the core and what works with it, for the epoch and the number that the scheduler gave."""
@@ -356,14 +364,7 @@ class Worker(PluginCalls, Lifetime, Reporting, BorrowedAttributes):
 
     def _begin(self) -> None:
         """Take the frames that came early, start the threads and watch the memory."""
-        self.scheduler.on_frame = {
-            FrameKind.RUN: self._on_run,
-            FrameKind.FREE: self._on_free,
-            FrameKind.RETRACT: self._on_retract,
-        }
-        for kind, body in self._early_frames:
-            self.scheduler.on_frame[kind](self.scheduler, memoryview(body))
-        self._early_frames.clear()
+        self.link.take_frames(self.scheduler, self.frame_handlers())
         self._information.set_recorder()
         self.execution.start_threads(self.nthreads, f"fastdist-execution-{self.name}")
         if self.memory_manager is not None:
@@ -423,12 +424,15 @@ class Worker(PluginCalls, Lifetime, Reporting, BorrowedAttributes):
             if peer is not None:
                 await peer.close()
         await self._pool.close()
-        if self._beat is not None:
-            self._beat.close()
+        self.link.close_beat()
         if started:
             await self._end_execution(timeout)
-        self._offload.shutdown(wait=False)
+        for executor in (self._offload, *self.further_executors.values()):
+            executor.shutdown(wait=False)
         self._scratch.remove()
+        if self._streams is not None:
+            self._streams.give_back()
+            self._streams = None
         self.status = Status.closed
         self._finished.set()
 
@@ -448,7 +452,16 @@ class Worker(PluginCalls, Lifetime, Reporting, BorrowedAttributes):
 
     # Connections
 
-    def _handlers(self) -> dict[str, Any]:
+    def frame_handlers(self) -> dict[int, Callable[[Peer, memoryview], None]]:
+        """What is done with frames of the scheduler."""
+        return {
+            FrameKind.RUN: self._on_run,
+            FrameKind.FREE: self._on_free,
+            FrameKind.RETRACT: self._on_retract,
+        }
+
+    def scheduler_handlers(self) -> dict[str, Any]:
+        """Operations of the scheduler by name."""
         handlers = {
             "run": self._run,
             "identity": lambda peer, fields, buffers: self.identity(),
@@ -461,12 +474,13 @@ class Worker(PluginCalls, Lifetime, Reporting, BorrowedAttributes):
             **self._information.handlers(),
             **self._lifetime_handlers(),
             **stop_handlers(self),
+            **self.link.handlers(),
         }
         return blocked(handlers, config.get("worker.blocked-handlers"), "worker")
 
     def _on_caller(self, comm: Comm) -> None:
         """Somebody wants data, or brings some."""
-        handlers = {name: handler for name, handler in self._handlers().items() if name in FOR_ALL}
+        handlers = {name: handler for name, handler in self.scheduler_handlers().items() if name in FOR_ALL}
         handlers["echo"] = echo
         peer = Peer(comm, handlers)
         self._callers.add(peer)
@@ -486,10 +500,26 @@ class Worker(PluginCalls, Lifetime, Reporting, BorrowedAttributes):
         logger.info("the scheduler asked worker %s to close", self.name)
         self._close_soon(reason if isinstance(reason, str) else "the scheduler asked for it")
 
-    def _on_scheduler_closed(self, peer: Peer, reason: Exception | None) -> None:
-        if self._closing is None and self.status is not Status.starting:
+    @property
+    def is_closing(self) -> bool:
+        """Whether it closes, or is closed."""
+        return self._closing is not None
+
+    def on_scheduler_closed(self, peer: Peer, reason: Exception | None) -> None:
+        """The connection to the scheduler broke; it is opened again if that makes sense."""
+        if self._closing is not None or self.status is Status.starting or peer is not self.scheduler:
+            return
+        text = f"the connection to the scheduler was lost: {reason or 'it closed'}"
+        if self.link.may_return(reason):
+            self._start_background(self.link.come_back(text))
+        else:
+            self.give_up_scheduler(text)
+
+    def give_up_scheduler(self, reason: str) -> None:
+        """Close, because there is no scheduler any more."""
+        if self._closing is None:
             self.was_cut_off = True
-            self._close_soon(f"the connection to the scheduler was lost: {reason or 'it closed'}")
+            self._close_soon(reason)
 
     def _close_soon(self, reason: str) -> None:
         if self._closing is None:
@@ -525,8 +555,8 @@ class Worker(PluginCalls, Lifetime, Reporting, BorrowedAttributes):
         self.execution.flush()
 
     def _send_done(self, body: bytes) -> None:
-        self.scheduler.send_frame(FrameKind.DONE, body)
         self._note_changes()
+        self.link.send_done(body)
 
     # Memory
 

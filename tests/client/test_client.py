@@ -328,7 +328,7 @@ def test_cancelled_futures_say_why(client: Client, cluster: FakeCluster) -> None
     with pytest.raises(FuturesCancelledError, match="tired"):
         wait([future])
     client.cancel([other])
-    with pytest.raises(FutureCancelledError, match="unknown"):
+    with pytest.raises(FutureCancelledError, match=f"was cancelled by {client.id}"):
         client.gather([other])
 
 

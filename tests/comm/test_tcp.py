@@ -128,6 +128,37 @@ def test_a_silent_server_is_given_up_after_the_handshake_deadline(token: Token) 
     asyncio.run(main())
 
 
+def test_who_tries_again_outlasts_a_listener_that_does_not_answer(token: Token) -> None:
+    limits = Limits(handshake_timeout=0.05)
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            port = silent.getsockname()[1]
+            connecting = asyncio.ensure_future(
+                connect(f"{HOST}:{port}", role=Role.CLIENT, token=token, limits=limits, retry=True)
+            )
+            loop = asyncio.get_running_loop()
+            # One that hangs up, too: the second attempt has come once the first was given up.
+            silent.setblocking(False)
+            for _ in range(2):
+                (await loop.sock_accept(silent))[0].close()
+        listener = await open_listener(token, address=f"{HOST}:{port}")
+        (await connecting).abort()
+        await listener.close()
+
+    asyncio.run(main())
+
+
+def test_who_tries_again_is_told_of_a_refusal_at_once(token: Token) -> None:
+    async def main() -> None:
+        listener = await open_listener(token)
+        with pytest.raises(AuthenticationError):
+            await connect(listener.address, role=Role.CLIENT, token=Token.generate("another"), retry=True)
+        await listener.close()
+
+    asyncio.run(main())
+
+
 def test_a_silent_client_is_dropped_after_the_handshake_deadline(token: Token) -> None:
     async def main() -> None:
         before = counters["handshake-timeout"]

@@ -69,6 +69,28 @@ def test_a_retry_starts_at_the_root_of_the_failure(client: Client) -> None:
     assert len(attempts) == 2
 
 
+def test_a_retry_finds_the_root_when_what_is_between_was_released(client: Client, eventually: Any) -> None:
+    tries = []
+
+    def fails_first() -> str:
+        tries.append(1)
+        if len(tries) == 1:
+            raise OSError("the first time")
+        return "fine"
+
+    root = client.submit(fails_first, pure=False)
+    between = client.submit(str, root)
+    leaf = client.submit(str.upper, between)
+    with pytest.raises(OSError, match="the first time"):
+        leaf.result()
+    scheduler = client.cluster.scheduler
+    between_key = between.key
+    del between
+    assert eventually(lambda: scheduler.get_task_status([between_key])[between_key] != "erred")
+    client.retry([leaf])
+    assert leaf.result(timeout=10) == "FINE"
+
+
 def test_a_retry_of_lost_data_is_answered_at_once(client: Client) -> None:
     holder = next(iter(client.scheduler_info()["workers"]))
     (data,) = client.scatter(["x"], workers=[holder])

@@ -21,6 +21,7 @@ class FakeScheduler:
 
     def __init__(self) -> None:
         self._clients = self
+        self.journal = None
 
     def entry(self, peer: Any) -> Any:
         """The client behind a connection."""

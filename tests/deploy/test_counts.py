@@ -108,3 +108,36 @@ def test_a_cluster_has_a_name_and_a_repr_before_it_starts() -> None:
     assert cluster != LocalCluster(asynchronous=True)
     with pytest.raises(TypeError, match="async with"):
         cluster.__enter__()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"n_workers": "two"}, "n_workers= must be a whole number, not 'two'"),
+        ({"n_workers": 1.5}, "n_workers= must be a whole number, not 1.5"),
+        ({"threads_per_worker": "4"}, "threads_per_worker= must be a whole number, not '4'"),
+        ({"processes": "no"}, "processes= must be True or False, not 'no'"),
+        ({"resources": "GPU"}, "resources= must be a dict such as {'GPU': 1}, not 'GPU'"),
+        (
+            {"nanny": True},
+            "a cluster has no nanny=: workers that are processes have one each, those of processes=False have none",
+        ),
+        ({"nworkers": 1}, "neither the cluster nor its workers have an argument nworkers=; did you mean n_workers=?"),
+        (
+            {"memory_limt": 1, "processes": False},
+            "neither the cluster nor its workers have an argument memory_limt=; did you mean memory_limit=?",
+        ),
+        ({"colour": "red"}, "neither the cluster nor its workers have an argument colour="),
+    ],
+)
+def test_a_wrong_argument_is_refused_before_anything_starts(arguments: dict[str, object], text: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        LocalCluster(asynchronous=True, **arguments)  # type: ignore[arg-type]
+    assert str(caught.value) == text
+
+
+def test_what_only_workers_take_is_no_mistake() -> None:
+    cluster = LocalCluster(
+        asynchronous=True, n_workers=1, env={"A": "1"}, lifetime="1 hour", preload=[], quiet=True, plugins=()
+    )
+    assert cluster.status is Status.created

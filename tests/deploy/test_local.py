@@ -14,6 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
+from fastdist import Client
+from fastdist.client import starting
 from fastdist.comm import Role, connect
 from fastdist.comm.addresses import parse_address
 from fastdist.comm.token import Token
@@ -57,6 +59,16 @@ def test_workers_may_live_in_this_process() -> None:
         assert children() == before
         assert cluster.scheduler_address.startswith("inproc://")
         assert registered(cluster) == 2
+
+
+def test_the_address_alone_is_enough_within_the_process_of_the_cluster() -> None:
+    with LocalCluster(n_workers=0, threads_per_worker=1) as cluster:
+        address = cluster.scheduler_address
+        for each in (address, address.removeprefix("tcp://")):
+            with Client(each, set_as_default=False) as client:
+                assert client.scheduler_info()["address"] == address
+        assert address in starting._tokens_here
+    assert address not in starting._tokens_here, "another scheduler may listen there"
 
 
 def test_nobody_listens_beyond_loopback() -> None:
@@ -150,8 +162,8 @@ def test_an_asynchronous_cluster_whose_loop_ended_is_abandoned_without_processes
 
 def test_a_cluster_that_cannot_start_leaves_nothing() -> None:
     before = children()
-    with pytest.raises(RuntimeError, match=r"Cluster failed to start: .*no option 'misspelt'"):
-        LocalCluster(n_workers=2, threads_per_worker=1, misspelt=1)
+    with pytest.raises(RuntimeError, match=r"Cluster failed to start: worker . did not start: .*nothing"):
+        LocalCluster(n_workers=2, threads_per_worker=1, preload=["nothing_of_that_name"])
     assert children() == before
     with pytest.raises(RuntimeError, match="failed to start"):
         LocalCluster(n_workers=1, threads_per_worker=1, scheduler_kwargs={"nonsense": 1})

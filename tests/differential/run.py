@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import about_clusters
+import about_details
 import about_tasks
 from basics import LIBRARY, SNIPPETS
 
@@ -42,7 +43,7 @@ def main() -> None:
     """Run the snippets named on the command line, or all of both modules."""
     logging.disable(logging.CRITICAL)
     faulthandler.dump_traceback_later(60, exit=True)
-    assert about_clusters and about_tasks
+    assert about_clusters and about_details and about_tasks
     lib = importlib.import_module(LIBRARY)
     wanted = sys.argv[2:] or list(SNIPPETS)
     with (
@@ -50,7 +51,8 @@ def main() -> None:
         lib.Client(cluster) as client,
     ):
         outcomes = {name: outcome_of(SNIPPETS[name], lib, client) for name in wanted}
-    print(json.dumps(outcomes))
+    # A snippet may have printed without an end of the line.
+    print("\n" + json.dumps(outcomes))
 
 
 if __name__ == "__main__":

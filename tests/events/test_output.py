@@ -14,7 +14,7 @@ import pytest
 import fastdist
 from fastdist import Client
 from fastdist.builtin_plugins import ForwardOutput
-from fastdist.client.event_calls import handle_print, handle_warn
+from fastdist.client.event_calls import handle_print, handle_warn, is_shown_already
 from fastdist.logs import LogRing
 
 Eventually = Callable[..., Any]
@@ -179,3 +179,17 @@ def test_a_ring_does_not_silence_a_program_without_logging(capsys: pytest.Captur
     finally:
         logger.propagate = True
     assert "still seen" in capsys.readouterr().err
+
+
+def test_what_the_worker_shows_on_the_same_terminal_is_not_shown_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = {"args": ("x",), "file": None}
+    assert is_shown_already(False, message), "the worker is in this process"
+    assert not is_shown_already(None, message), "the worker is anywhere"
+    assert not is_shown_already(True, "noted by hand")
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert not is_shown_already(True, message), "a notebook reads what this process prints, not its children"
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with open(1, "w", closefd=False) as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        assert is_shown_already(True, message)
+        assert not is_shown_already(True, {**message, "file": 2})

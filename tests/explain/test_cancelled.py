@@ -57,6 +57,8 @@ def test_by_this_client_with_and_without_a_reason(client: Client, gate: Gate) ->
     other = error_of(second)
     assert other.sentence == f"'second' was cancelled by {client.id} at {clock(other)}: cancelled"
     assert first.why() == str(error)
+    assert str(error) == "first cancelled for reason: budget.\ntoo expensive"
+    assert (other.reason, str(other)) == ("cancelled", f"second was cancelled by {client.id}.")
 
 
 def test_by_another_client_and_what_depends_on_it(client: Client, gate: Gate) -> None:
@@ -123,6 +125,16 @@ def test_groups_have_the_reasons_of_their_members(client: Client) -> None:
         fastdist.wait(futures)
     (group,) = caught.value.error_groups
     assert {error.kind for error in group.errors} == {Reason.CANCELLED}
+
+
+def test_no_reason_is_unknown() -> None:
+    """A search of the sources: no text for users gives "unknown" as a reason."""
+    for path in PACKAGE.rglob("*.py*"):
+        if path.suffix in (".py", ".pyx"):
+            source = path.read_text()
+            assert "reason or \"unknown\"" not in source and "reason: str = \"unknown\"" not in source, path.name
+    assert FutureCancelledError("x").reason == "cancelled"
+    assert FutureCancelledError("x", kind=Reason.RELEASED).reason == "released"
 
 
 def test_nothing_else_raises_such_an_error() -> None:

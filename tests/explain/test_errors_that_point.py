@@ -42,6 +42,15 @@ def test_an_argument_that_cannot_travel(client: Client) -> None:
         client.map(take, [1, 2], [3, threading.Lock()])
 
 
+def test_a_client_as_an_argument(client: Client) -> None:
+    with pytest.raises(SerializationError) as caught:
+        client.submit(take, [client], key="uses-client")
+    assert str(caught.value) == (
+        "the task 'uses-client' cannot be sent: cannot pickle args[0][0] (a fastdist.client.client.Client): TypeError: "
+        "a client stays in its process; inside of a task, get_client() gives the one of the worker"
+    )
+
+
 def test_a_result_that_cannot_travel(processes: Client) -> None:
     future = processes.submit(give_lock, key="locked")
     with pytest.raises(SerializationError) as caught:

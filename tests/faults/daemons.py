@@ -21,7 +21,7 @@ def start_python(*arguments: str, **options: object) -> subprocess.Popen[str]:
     """A Python process that finds fastdist and the tests."""
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(TESTS)])}
     return subprocess.Popen(
-        [sys.executable, *arguments], env=environ, text=True, stderr=subprocess.PIPE, **options  # type: ignore[call-overload]
+        [sys.executable, *arguments], env=environ, text=True, **{"stderr": subprocess.PIPE, **options}  # type: ignore[call-overload]
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import fastdist.client.connection
+import fastdist.client.sending
 from fastdist import Client, LocalCluster, config
 from fastdist.errors import ClosedClientError, CommClosedError, FutureCancelledError
 from tests.faults.waiting import Gate, until
@@ -271,7 +272,7 @@ def test_a_client_closes_while_it_is_away(
 def test_those_who_submit_wait_while_too_much_is_not_applied(
     make_cluster: Callable[..., LocalCluster], away: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fastdist.client.connection, "MAX_UNAPPLIED_BYTES", 100_000)
+    monkeypatch.setattr(fastdist.client.sending, "MAX_UNAPPLIED_BYTES", 100_000)
     cluster = make_cluster()
     with Client(cluster) as client:
         away(True)

@@ -20,7 +20,7 @@ TIMEOUT = 0.4
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     with (
-        config.set({"scheduler.frozen-timeout": TIMEOUT}),
+        config.set({"scheduler.frozen-timeout": TIMEOUT, "scheduler.worker-grace": TIMEOUT}),
         LocalCluster(n_workers=2, threads_per_worker=1, silence_logs=logging.CRITICAL) as cluster,
         Client(cluster) as client,
     ):

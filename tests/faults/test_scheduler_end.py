@@ -31,7 +31,9 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    # Workers try to return for so long before they end.
+    monkeypatch.setenv("FASTDIST_SCHEDULER__WORKER_GRACE", "1s")
     token = tmp_path / "token"
     token.touch(0o600)
     token.write_text("ab" * 32)

@@ -102,6 +102,8 @@ class Task:
     due: float | None = None
     deaths: list[dict[str, Any]] = field(default_factory=list)
     avoid: Worker | None = None
+    #: It was made without work, because an input was unknown.
+    refused: bool = False
 
     @property
     def waiting_on(self) -> int:

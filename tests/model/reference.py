@@ -415,9 +415,18 @@ class Reference:
             payload = reason_payload(Reason.UNKNOWN_KEY, message, key=key)
             self.tell(client, id, None, TaskStatus.STATUS_LOST, payload)
             return None
+        asked = options[row.option - 1] if row.option else None
+        rank = client.submission << 32 | (id if row.order is None else row.order)
+        if task is not None and row.function is not None and self.may_take_work(client, task, row):
+            if task.state is State.ERRED:
+                task.state, task.error, task.suspicious, task.deaths = State.RELEASED, None, 0, []
+                self.tell_all(task, TaskStatus.STATUS_PENDING)
+            task.function, task.arguments, task.options, task.rank = row.function, row.arguments, asked, rank
+            task.retries = asked.retries if asked else 0
+            task.needs = [client.ids[need] for need in row.needs]
+            for needed in task.needs:
+                needed.dependents.append(task)
         if task is None:
-            asked = options[row.option - 1] if row.option else None
-            rank = client.submission << 32 | (id if row.order is None else row.order)
             prefix = self.universe.prefix(row.key)
             task = Task(row.key, row.function, row.arguments, asked, rank, prefix, asked.retries if asked else 0)
             self.tasks[row.key] = task
@@ -427,7 +436,7 @@ class Reference:
                     needed.dependents.append(task)
             else:
                 task.state, task.error = State.ERRED, reason_payload(Reason.UNKNOWN_KEY, UNKNOWN_INPUT)
-                task.function = None
+                task.function, task.refused = None, True
         client.ids[id] = task
         task.want(client, id if row.wanted else 0)
         if not row.wanted:
@@ -435,6 +444,22 @@ class Reference:
         elif row.inline:
             task.inline = True
         return task
+
+    def may_take_work(self, client: Client, task: Task, row: TaskRow) -> bool:
+        """Whether a task that was refused can have the work of this row, whose inputs may not depend on it."""
+        if not task.refused or task.function is not None or task.state not in (State.ERRED, State.RELEASED):
+            return False
+        if not all(need in client.ids for need in row.needs):
+            return False
+        stack, seen = [client.ids[need] for need in row.needs], set()
+        while stack:
+            needed = stack.pop()
+            if needed is task:
+                return False
+            if id(needed) not in seen:
+                seen.add(id(needed))
+                stack += needed.needs
+        return True
 
     def start(self, client: Client, taken: Sequence[tuple[int, Task]]) -> None:
         """Start what is new; root tasks with the same options are queued together."""
@@ -502,16 +527,20 @@ class Reference:
     def on_retry(self, keys: Sequence[bytes], number: int, ids: Sequence[int]) -> None:
         """Try failed tasks again."""
         named = [self.tasks[key] for key in keys if key in self.tasks]
-        for key, id in zip(keys, ids, strict=True):
+        for key, known_as in zip(keys, ids, strict=True):
             if key not in self.tasks:
                 payload = reason_payload(Reason.UNKNOWN_KEY, NOTHING_TO_RETRY)
-                self.tell(self.universe.clients[number], id, None, TaskStatus.STATUS_LOST, payload)
-        stack, roots = list(named), []
+                self.tell(self.universe.clients[number], known_as, None, TaskStatus.STATUS_LOST, payload)
+        stack, roots, seen = list(named), [], set()
         while stack:
             task = stack.pop()
-            if task.state is State.ERRED and task not in roots:
+            if task.state not in (State.ERRED, State.RELEASED) or id(task) in seen:
+                continue
+            seen.add(id(task))
+            # What was released in between may have failed of something that is still known as failed.
+            if task.state is State.ERRED:
                 roots.append(task)
-                stack += task.needs
+            stack += task.needs
         again = [task for task in self.with_dependents(roots) if task.state is State.ERRED]
         for task in again:
             if task.function is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -92,6 +93,41 @@ def test_the_lines_of_each_task_come_in_order(
         assert numbers == list(range(200))
 
 
+def says(text: str) -> None:
+    print(text)
+
+
+def test_a_client_shows_its_own_tasks_and_not_those_of_others(
+    watcher: Client, client: Client, capsys: pytest.CaptureFixture[str], eventually: Any
+) -> None:
+    mine = {"of the watcher", "nobody holds it", "in a graph", "the end"}
+    texts: set[str] = set()
+
+    def all_seen() -> bool:
+        texts.update(line.partition("] ")[2] for line in capsys.readouterr().out.splitlines())
+        return texts >= mine
+
+    held = watcher.submit(says, "of the watcher")
+    watcher.submit(says, "nobody holds it").result()
+    client.submit(says, "of somebody else").result()
+    client.get({"z": (says, "in a graph of somebody else")}, "z")
+    watcher.get({"x": (says, "in a graph"), "y": (id, "x")}, "y")
+    held.result()
+    assert eventually(lambda: len(client.cluster.scheduler.extensions["output"].kept) > 4)
+    watcher.submit(says, "the end").result()
+    assert eventually(all_seen)
+    assert texts == mine
+
+
+def test_who_submitted_is_remembered_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_output, "MAX_TURNS", 4)
+    submitters, first = kept_output.Submitters(), kept_output.FIRST_SUBMISSION
+    for turn in range(1, 7):
+        submitters.note(first + 10 * turn, turn)
+    assert [submitters.find(first + 10 * turn + 9) for turn in range(1, 7)] == [None, None, 3, 4, 5, 6]
+    assert submitters.find(first - 5) is None, "a task made it"
+
+
 def test_fastdist_print_is_shown_once(
     watcher: Client, capsys: pytest.CaptureFixture[str], eventually: Any
 ) -> None:
@@ -175,3 +211,34 @@ def test_a_wrong_value_is_refused_at_the_call(cluster: LocalCluster) -> None:
         Client(cluster, forward_output="yes")  # type: ignore[arg-type]
 
 
+
+
+def test_a_worker_in_this_process_keeps_the_output_as_well(
+    capsys: pytest.CaptureFixture[str], eventually: Any
+) -> None:
+    before = sys.stdout, sys.stderr
+    with Client(n_workers=2, threads_per_worker=1, processes=False) as client:
+        future = client.submit(talks, 4)
+        assert eventually(lambda: len(future.logs()) >= 3)
+        print("not by a task")
+        texts = [line.text for line in future.logs()]
+        assert texts[0] == "printed 4" and {"to stderr 4", "no end 4"} <= set(texts)
+        assert "not by a task" not in texts
+    assert (sys.stdout, sys.stderr) == before
+    out, err = capsys.readouterr()
+    assert "printed 4" in out.splitlines() and "to stderr 4" in err.splitlines(), "they appear where they did"
+
+
+def test_streams_that_others_have_changed_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", first)
+    shared = output.SharedStreams()
+    shared.take()
+    shared.take()
+    assert sys.stdout.wrapped is first
+    shared.give_back()
+    print("still ours")
+    monkeypatch.setattr(sys, "stdout", second)
+    shared.give_back()
+    assert sys.stdout is second
+    assert first.getvalue() == "still ours\n"

@@ -334,6 +334,18 @@ def test_a_call_waits_while_the_other_side_does_not_keep_up(peers: Opener) -> No
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("handler", [echo, slow_echo])
+def test_those_who_wait_for_room_do_not_fill_the_queue_together(peers: Opener, handler: Any) -> None:
+    limits = Limits(high_water=1 << 20, max_queued_bytes=4 << 20, read_buffer_bytes=4096)
+
+    async def main() -> None:
+        async with peers("tcp://127.0.0.1:0", {"echo": handler}, limits) as (near, _):
+            calls = [near.call("echo", n=n, buffers=[bytes(1 << 20)], timeout=60) for n in range(30)]
+            assert [len(reply.buffers[0]) for reply in await asyncio.gather(*calls)] == [1 << 20] * 30
+
+    asyncio.run(main())
+
+
 def test_inside_one_process_values_pass_by_reference(peers: Opener) -> None:
     async def main() -> None:
         value = object()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
-from fastdist import Nanny, Scheduler, Status
+from fastdist import Nanny, Scheduler, Status, Worker
 from fastdist.utils_test import gen_cluster, gen_test
 
 
@@ -23,6 +24,19 @@ def test_the_scheduler_may_be_given_by_host_and_port_or_by_file(tmp_path: Path) 
         assert Nanny().scheduler_address is None
 
     asyncio.run(main())
+
+
+def test_the_scheduler_file_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "scheduler.json"
+    path.write_text('{"addr')
+    threading.Timer(0.1, path.write_text, ['{"address": "tcp://127.0.0.1:3"}']).start()
+    assert Worker(scheduler_file=path, insecure=True).scheduler_address == "tcp://127.0.0.1:3"
+    nanny = Nanny(scheduler_file=path, insecure=True)
+    nanny.abandon()
+    with pytest.raises(TimeoutError, match=r"no scheduler has written .*none within 0.1 s"):
+        Worker(scheduler_file=tmp_path / "none", death_timeout="100 ms")
+    with pytest.raises(TimeoutError, match=r"no scheduler has written .*none within 0.1 s"):
+        Nanny(scheduler_file=tmp_path / "none", death_timeout="100 ms")
 
 
 def test_what_is_not_built_is_refused_and_what_asks_for_nothing_is_taken() -> None:

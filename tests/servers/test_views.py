@@ -177,7 +177,7 @@ async def _closed(**options: Any) -> None:
 
 
 def test_parameters_that_ask_for_what_is_not_built_are_refused() -> None:
-    for options in ({"jupyter": True}, {"dashboard": True}, {"worker_ttl": "5s"}, {"services": {"x": 1}}):
+    for options in ({"jupyter": True}, {"dashboard": True}, {"http_prefix": "/x"}, {"services": {"x": 1}}):
         with pytest.raises(NotImplementedError, match=next(iter(options))):
             Scheduler(**options)
     with pytest.raises(TypeError, match="no parameter 'nonsense'"):

@@ -162,15 +162,20 @@ cdef object take_array(Reader* reader):
     cdef uint8_t dimensions = take_u8(reader)
     cdef uint64_t length, total = DTYPE_SIZES[code]
     cdef list shape = []
+    cdef bint empty = False
     cdef uint8_t _
     if dimensions > MAX_DIMENSIONS:
         raise FrameError(f"an encoded array has {dimensions} dimensions")
     for _ in range(dimensions):
         length = take_u64(reader)
+        # numpy refuses large dimensions of an empty array, too.
         if length and total > (<uint64_t>1 << 62) // length:
             raise FrameError("an encoded array is larger than any memory")
-        total *= length
+        total *= length or 1
+        empty = empty or not length
         shape.append(length)
+    if empty:
+        total = 0
     need(reader, total)
     reader.at += total
     return new_array(code, shape, reader.at - total, total)

@@ -13,8 +13,10 @@ from fastdist._core.scheduler.records cimport (
     ERRED,
     FREE_SLOT,
     MEMORY,
+    NO_WORKER,
     NONE,
     PURE_DATA,
+    READY,
     RELEASED,
     SCATTERING,
     SLAB_BITS,
@@ -105,10 +107,12 @@ cdef int retry(Model model, list slots) except -1:
     while stack:
         slot = stack.pop()
         task = model.task(<uint32_t>slot)
-        if slot in seen or task.state != ERRED:
+        if slot in seen or task.state not in (ERRED, RELEASED):
             continue
         seen.add(slot)
-        roots.append(slot)
+        # One that nobody wants may have been forgotten as failed; what it failed of may have not.
+        if task.state == ERRED:
+            roots.append(slot)
         for i in range(task.n_dependencies):
             stack.append(model.dependencies_of(task)[i])
     again = [slot for slot in closure_of_dependents(model, roots) if model.task(<uint32_t>slot).state == ERRED]
@@ -140,11 +144,13 @@ cdef int retry_unknown(Model model, ClientRecord client, list ids) except -1:
 
 
 cdef int fail_scatter(Model model, list ids, bytes payload) except -1:
-    """Data that was announced does not come: whoever waits for it is told why."""
+    """Data that was announced does not come, or no worker can run a task: whoever waits for it is told why."""
     cdef Task* task
     for id in ids:
         task = model.find(<uint64_t>id)
-        if task != NULL and task.state == SCATTERING:
+        if task != NULL and (
+            task.state == SCATTERING or task.state == NO_WORKER or (task.state == READY and model.load.heap.empty())
+        ):
             any_to_erred(model, <uint32_t><uint64_t>id, <const uint8_t*><const char*>payload, <uint32_t>len(payload))
             model.to_check.push_back(<uint64_t>id)
     return 0

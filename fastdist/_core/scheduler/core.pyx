@@ -6,10 +6,9 @@ the same commands. May import: the other modules of this folder.
 """
 
 cimport cython
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from fastdist._core.codec.frames cimport FREE, RETRACT, RUN, STATE
-from fastdist._core.history.log cimport TransitionLog
 from fastdist._core.scheduler.control cimport (
     begin_scatter,
     cancel,
@@ -20,6 +19,7 @@ from fastdist._core.scheduler.control cimport (
     want_existing,
 )
 from fastdist._core.scheduler.deaths cimport DeathNotes, presumed_executing
+from fastdist._core.scheduler.declaring cimport agrees, note_given, part, take_declared, try_unreachable
 from fastdist._core.scheduler.intake cimport release_ids, take_release, take_tasks
 from fastdist._core.scheduler.membership cimport (
     add_client,
@@ -34,21 +34,15 @@ from fastdist._core.scheduler.model cimport Model
 from fastdist._core.scheduler.parties cimport ClientRecord, Options, WorkerRecord
 from fastdist._core.scheduler.placement cimport place
 from fastdist._core.scheduler.queue cimport ReadyQueue
-from fastdist._core.scheduler.records cimport (
-    FREE_SLOT, MEMORY, NONE, PROCESSING, SLAB_BITS, SLAB_TASKS, Task,
-)
 from fastdist._core.scheduler.replicas cimport drop_copies, keep_copies, reduce_copies
 from fastdist._core.scheduler.reporting cimport end_state_frame, report_everything
-from fastdist._core.scheduler.results cimport n_attempts, take_done
+from fastdist._core.scheduler.results cimport take_done
 from fastdist._core.scheduler.stealing cimport balance
-from fastdist._core.scheduler.story cimport ids_of, tell_story
-from fastdist._core.scheduler.transitions cimport readable_key, release_unneeded
-from fastdist._core.scheduler.validation cimport check_model
+from fastdist._core.scheduler.transitions cimport release_unneeded
+from fastdist._core.scheduler.views cimport CoreViews
 
 TO_WORKER = 0
 TO_CLIENT = 1
-
-STATE_NAMES = ("released", "waiting", "ready", "no_worker", "processing", "memory", "erred", "scattering")
 
 DEFAULT_SETTINGS = {
     "unknown_duration": 0.5,
@@ -64,7 +58,7 @@ DEFAULT_SETTINGS = {
 
 
 @cython.final
-cdef class SchedulerCore:
+cdef class SchedulerCore(CoreViews):
     """Everything the scheduler decides.
 
     Parameters
@@ -88,10 +82,8 @@ cdef class SchedulerCore:
     0
     """
 
-    cdef readonly Model model
     cdef readonly DeathNotes deaths
     cdef double report_grace
-    cdef readonly ReadyQueue queue
     cdef public object recorder
     cdef dict lost_clients             # client number -> time at which it is given up
 
@@ -111,16 +103,6 @@ cdef class SchedulerCore:
         if self.recorder is not None:
             self.recorder((name, tuple(bytes(item) if isinstance(item, memoryview) else item for item in arguments)))
         return 0
-
-    cdef WorkerRecord _worker(self, uint32_t number):
-        if number >= <uint32_t>len(self.model.workers):
-            raise KeyError(f"there is no worker {number}")
-        return self.model.worker(number)
-
-    cdef ClientRecord _client(self, uint32_t number):
-        if number >= <uint32_t>len(self.model.clients):
-            raise KeyError(f"there is no client {number}")
-        return self.model.client(number)
 
     # -- events ----------------------------------------------------------------------------------------------------
 
@@ -193,14 +175,6 @@ cdef class SchedulerCore:
             record.candidates.push_back(number)
         try_unplaced(self.model)
 
-    def restricted_options(self) -> list:
-        """(number, described) of the options whose candidates change when workers come and go."""
-        return [
-            ((<Options>options).number, (<Options>options).described)
-            for options in self.model.options
-            if options is not None and (<Options>options).restricted
-        ]
-
     def on_tasks(self, uint32_t client, object body, list options, double now) -> None:
         """A TASKS frame; `options` are the numbers that `on_options` gave to the maps in its last column."""
         self._record("on_tasks", (client, body, options, now))
@@ -235,6 +209,41 @@ cdef class SchedulerCore:
         self._record("on_worker_status", (worker, running))
         set_running(self.model, self.queue, self._worker(worker), running)
 
+    def on_worker_away(self, uint32_t worker) -> None:
+        """The connection of a worker broke, but it may come back: it keeps its tasks and its data, and gets nothing."""
+        self._record("on_worker_away", (worker,))
+        part(self.model, self.queue, self._worker(worker))
+
+    def on_asked(self, uint32_t worker) -> None:
+        """A worker is asked, after all that was sent to it, to declare what it has."""
+        self._record("on_asked", (worker,))
+        note_given(self.model, self._worker(worker))
+
+    def on_declared(self, uint32_t worker, object body, bint fresh, bint by_key) -> bytes | None:
+        """What a worker has. What it and this core do not agree on is healed.
+
+        Parameters
+        ----------
+        worker : int
+        body : bytes
+            Of the declaration (docs/wire.md).
+        fresh : bool
+            It is the first over a new connection: a worker that was away is back. Otherwise `on_asked` came before.
+        by_key : bool
+            Its task ids mean nothing here: the tasks are found by key, and the answer has their ids and attempts.
+        """
+        cdef WorkerRecord record = self._worker(worker)
+        self._record("on_declared", (worker, body, fresh, by_key))
+        if not record.alive:
+            raise KeyError(f"worker {worker} is lost")
+        answer = take_declared(self.model, record, body, fresh, by_key)
+        release_unneeded(self.model)
+        return answer
+
+    def agrees(self, uint32_t worker, uint64_t held, uint64_t given, uint64_t n_received) -> bool | None:
+        """Whether a worker that received so many frames keeps the same digests; None if something is on its way."""
+        return agrees(self._worker(worker), held, given, n_received)
+
     def on_worker_lost(self, uint32_t worker, bint blamed, str how, now: float | None = None) -> None:
         """A worker is gone.
 
@@ -245,7 +254,11 @@ cdef class SchedulerCore:
         self._record("on_worker_lost", (worker, blamed, how, now))
         executing = presumed_executing(self.model, record) if blamed and record.alive else []
         given = self.deaths.given(self.model, record)
+        if record.away:
+            record.away = False
+            self.model.n_away -= 1
         lose_worker(self.model, self.queue, record)
+        try_unreachable(self.model)
         if now is not None:
             self.deaths.hold(self.model, record, given, <double>now + self.report_grace)
         self.deaths.blame(self.model, record.address, executing, how, {})
@@ -375,7 +388,7 @@ cdef class SchedulerCore:
         for i in range(model.dirty_workers.size()):
             worker = model.worker(model.dirty_workers[i])
             worker.dirty = False
-            if worker.alive:
+            if worker.alive and not worker.away:
                 self._worker_frames(worker, commands)
         model.dirty_workers.clear()
         for i in range(model.dirty_clients.size()):
@@ -391,6 +404,7 @@ cdef class SchedulerCore:
         return commands
 
     cdef int _worker_frames(self, WorkerRecord worker, list commands) except -1:
+        cdef Py_ssize_t before = len(commands)
         # FREE first: a slot that is freed and used again in one batch must be free at the worker before it runs there.
         if worker.free.size(0):
             commands.append((TO_WORKER, worker.number, <int>FREE, worker.free.finish()))
@@ -402,198 +416,5 @@ cdef class SchedulerCore:
         # RETRACT last: what is asked back may have been given in this very batch.
         if worker.retract.n_rows:
             commands.append((TO_WORKER, worker.number, <int>RETRACT, worker.retract.finish()))
+        worker.n_sent += len(commands) - before
         return 0
-
-    # -- what happened ---------------------------------------------------------------------------------------------
-
-    def listen(self, bint on) -> None:
-        """Start or stop to write every transition down for `take_transitions`."""
-        self.model.listened = on
-        if not on:
-            self.model.history = TransitionLog()
-
-    def take_transitions(self) -> tuple:
-        """What happened since the last call while `listen` was on, in order, and how much more found no room.
-
-        Each is (key, start, finish, number of the worker or None, bytes, name of the type, seconds of execution); the
-        last three mean something for a task that came into memory.
-        """
-        cdef Model model = self.model
-        cdef TransitionLog history = model.history
-        cdef list answer = [
-            (
-                key, STATE_NAMES[start], "forgotten" if finish == FREE_SLOT else STATE_NAMES[finish],
-                None if worker == <uint32_t>NONE else worker, nbytes, self._type_name(type), seconds,
-            )
-            for key, start, finish, worker, nbytes, type, seconds in history.rows()
-        ]
-        if answer:
-            model.history = TransitionLog()
-        return answer, history.lost
-
-    cdef str _type_name(self, uint32_t number):
-        cdef bytes name = self.model.type_names[number]
-        return name.decode(errors="replace")
-
-    # -- stories ---------------------------------------------------------------------------------------------------
-
-    def story(self, keys: list | None, batches: list) -> list:
-        """What happened to tasks, as far as it is remembered, oldest first.
-
-        Each is (canonical key, start, finish, {}, name of the batch, time of the batch).
-
-        Parameters
-        ----------
-        keys : list of bytes or None
-            Canonical keys; None for all tasks that still exist.
-        batches : list of str
-            Names of batches: what happened in them to tasks that still exist.
-        """
-        return tell_story(self.model, keys, batches)
-
-    def story_ids(self, keys: list) -> list:
-        """(canonical key, task id) of the tasks that have, or had as far as it is remembered, these keys."""
-        return ids_of(self.model, keys)
-
-    # -- views -----------------------------------------------------------------------------------------------------
-
-    def _slot_of_key(self, bytes key):
-        cdef uint64_t hash = self.model.keys.hash(<const uint8_t*><const char*>key, <uint32_t>len(key))
-        cdef uint32_t slot = self.model.keys.find(hash, <const uint8_t*><const char*>key, <uint32_t>len(key))
-        return None if slot == NONE else slot
-
-    def n_tasks(self) -> int:
-        """How many tasks are known."""
-        return self.model.n_tasks
-
-    def n_processing(self) -> int:
-        """How many tasks are on workers and not finished."""
-        return self.model.n_in_state[PROCESSING]
-
-    def counts(self) -> dict:
-        """Tasks by state, and counters."""
-        answer = {STATE_NAMES[i]: self.model.n_in_state[i] for i in range(len(STATE_NAMES))}
-        answer["stale_results"] = self.model.stale_results
-        answer["transitions"] = self.model.n_transitions
-        answer["queued"] = self.queue.size
-        answer["prefixes"] = self.model.prefix_index.size()
-        return answer
-
-    def worker_view(self, uint32_t number) -> dict:
-        """Load figures of a worker."""
-        cdef WorkerRecord worker = self._worker(number)
-        return {
-            "address": worker.address,
-            "nthreads": worker.nthreads,
-            "running": bool(worker.running),
-            "processing": worker.n_processing,
-            "ahead": worker.n_ahead,
-            "occupancy": worker.occupancy * 1e-9,
-            "nbytes": worker.nbytes,
-            "held": worker.n_held,
-        }
-
-    def task_view(self, bytes key) -> dict | None:
-        """What is known of the task with this canonical key, or None."""
-        slot = self._slot_of_key(key)
-        return None if slot is None else self._view(slot)
-
-    def _view(self, uint32_t slot) -> dict:
-        cdef Task* task = self.model.task(slot)
-        cdef uint32_t length, i
-        cdef const uint8_t* key = self.model.payload.key_bytes(task, &length)
-        cdef bytes type_name = self.model.type_names[task.type]
-        cdef double due = self.model.retries.due(self.model.id_of(slot))
-        dependencies = []
-        for i in range(task.n_dependencies):
-            dependencies.append(self._key_of(self.model.dependencies_of(task)[i]))
-        return {
-            "id": self.model.id_of(slot),
-            "key": readable_key(key, length),
-            "state": STATE_NAMES[task.state],
-            "attempt": task.attempt,
-            "dependencies": dependencies,
-            "waiting_on": task.waiting_on,
-            "waiters": task.n_waiters,
-            "dependents": task.n_dependents,
-            "wanted": task.want_client != NONE,
-            "who_has": self._holders(task),
-            "processing_on": None if task.worker == NONE else self.model.worker(task.worker).address,
-            "nbytes": task.nbytes if task.state == MEMORY else 0,
-            "type": type_name.decode(errors="replace"),
-            "kept": task.kept,
-            "retries": task.retries,
-            "attempts": n_attempts(self.model, task),
-            "retry_at": due if due >= 0 else None,
-            "suspicious": task.suspicious,
-            "flags": task.flags,
-            "has_work": task.function != NONE,
-        }
-
-    cdef list _holders(self, Task* task):
-        cdef list answer = []
-        cdef uint32_t number
-        if task.holder != NONE:
-            answer.append(self.model.worker(task.holder).address)
-            number = task.more_holders
-            while number != NONE:
-                answer.append(self.model.worker(self.model.holders[number].worker).address)
-                number = self.model.holders[number].next
-        return answer
-
-    def _key_of(self, uint32_t slot):
-        cdef uint32_t length
-        cdef const uint8_t* key = self.model.payload.key_bytes(self.model.task(slot), &length)
-        return readable_key(key, length)
-
-    def key_of_id(self, uint64_t id):
-        """The key of a task id, or None if the task is gone."""
-        return None if self.model.find(id) == NULL else self._key_of(<uint32_t>id)
-
-    def who_has(self, uint32_t client, list ids) -> list:
-        """For each client id: (task id, size, addresses that hold it), or None if the client does not want it."""
-        cdef ClientRecord record = self._client(client)
-        cdef list answer = []
-        cdef uint32_t slot
-        for id in ids:
-            slot = record.slot_of(id)
-            if slot == NONE:
-                answer.append(None)
-            else:
-                task = self.model.task(slot)
-                answer.append((self.model.id_of(slot), task.nbytes if task.state == MEMORY else 0, self._holders(task)))
-        return answer
-
-    def tasks(self) -> list:
-        """A view of every task; for tests and dumps, it costs as much as there are tasks."""
-        cdef list answer = []
-        cdef uint32_t number, i
-        for number in range(<uint32_t>self.model.slabs.size()):
-            if self.model.slabs[number].tasks != NULL:
-                for i in range(SLAB_TASKS):
-                    if self.model.slabs[number].tasks[i].state != FREE_SLOT:
-                        answer.append(self._view((number << SLAB_BITS) | i))
-        return answer
-
-    def has_what(self, uint32_t worker) -> list:
-        """The keys that a worker holds; it costs as much as there are tasks."""
-        address = self._worker(worker).address
-        return [view["key"] for view in self.tasks() if address in view["who_has"]]
-
-    def processing(self, uint32_t worker) -> list:
-        """The keys that a worker was given and has not finished, oldest first."""
-        cdef uint32_t slot = self._worker(worker).first
-        cdef list answer = []
-        while slot != NONE:
-            answer.append(self._key_of(slot))
-            slot = self.model.task(slot).next
-        return answer
-
-    def least_loaded(self) -> list:
-        """Numbers of the running workers, those with the least work first."""
-        numbers = [number for number in self.model.load.heap]
-        return sorted(numbers, key=lambda number: (self.model.load.ranks[number], number))
-
-    def validate(self) -> None:
-        """Check every invariant; AssertionError names the first that does not hold."""
-        check_model(self.model, self.queue)

@@ -8,16 +8,17 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 from libcpp.algorithm cimport sort
 from libcpp.pair cimport pair
+from libcpp.unordered_set cimport unordered_set
 from libcpp.vector cimport vector
 
-from fastdist._core.codec.frames cimport NO_FUNCTION, STATUS_LOST, ColumnReader
+from fastdist._core.codec.frames cimport NO_FUNCTION, STATUS_LOST, STATUS_PENDING, ColumnReader
 from fastdist._core.keys.canonical cimport key_prefix
 from fastdist._core.scheduler.model cimport FIRST_GENERATION, Model
 from fastdist._core.scheduler.parties cimport ClientRecord, Options
 from fastdist._core.scheduler.queue cimport ReadyQueue
-from fastdist._core.scheduler.records cimport ACTOR, INLINE, NONE, READY, RELEASED, Task
-from fastdist._core.scheduler.reporting cimport report_current, report_to
-from fastdist._core.scheduler.transitions cimport any_to_erred, readable_key, released_to_needed
+from fastdist._core.scheduler.records cimport ACTOR, ERRED, INLINE, NONE, PURE_DATA, READY, RELEASED, Task
+from fastdist._core.scheduler.reporting cimport report, report_current, report_to
+from fastdist._core.scheduler.transitions cimport any_to_erred, erred_to_released, readable_key, released_to_needed
 
 from fastdist._core.scheduler.reasons import Reason, reason_payload
 from fastdist.errors import FrameError
@@ -215,9 +216,24 @@ cdef uint32_t take_row(Model model, ClientRecord client, Columns* columns, uint3
     cdef const uint8_t* key = columns.keys + columns.key_offsets[row]
     cdef uint32_t key_length = columns.key_offsets[row + 1] - columns.key_offsets[row]
     cdef uint32_t slot = model.keys.find(hash, key, key_length)
+    cdef uint32_t former
     cdef Task* task
-    cdef Options asked
     if slot != NONE:
+        if columns.functions[row] != NO_FUNCTION and may_take_work(model, client, columns, row, slot):
+            task = model.task(slot)
+            if task.state == ERRED:
+                erred_to_released(model, slot)
+                task.suspicious = 0
+                report(model, task, STATUS_PENDING, NULL, 0)
+            former = task.options
+            task.options = 0
+            task.retries = 0
+            model.payload.drop(task)
+            model.payload.store(slot, key, key_length, columns.arguments + columns.argument_offsets[row],
+                                columns.argument_offsets[row + 1] - columns.argument_offsets[row])
+            take_work(model, client, columns, row, slot, functions, option)
+            # They may be those of this row, too.
+            model.release_options(former)
         return slot
     if columns.functions[row] == NO_FUNCTION:
         text = str(readable_key(key, key_length))
@@ -231,10 +247,19 @@ cdef uint32_t take_row(Model model, ClientRecord client, Columns* columns, uint3
                         columns.argument_offsets[row + 1] - columns.argument_offsets[row])
     if model.keys.insert(hash, slot) < 0:
         raise MemoryError("no memory for the table of keys")
-    task.function = functions[columns.functions[row]]
-    model.functions[task.function].n_tasks += 1
     task.prefix = number_of_prefix(model, key, key_length)
     model.prefixes[task.prefix].n_alive += 1
+    take_work(model, client, columns, row, slot, functions, option)
+    return slot
+
+
+cdef int take_work(Model model, ClientRecord client, Columns* columns, uint32_t row, uint32_t slot,
+                   vector[uint32_t]& functions, uint32_t option) except -1:
+    """What a row says of its task beside the key and the arguments."""
+    cdef Task* task = model.task(slot)
+    cdef Options asked
+    task.function = functions[columns.functions[row]]
+    model.functions[task.function].n_tasks += 1
     task.submission = client.submission
     task.order = columns.order[row] if columns.order != NULL else <uint32_t>(columns.header[0] + row)
     if option:
@@ -244,8 +269,36 @@ cdef uint32_t take_row(Model model, ClientRecord client, Columns* columns, uint3
         task.retries = <uint16_t>asked.retries
         if asked.actor:
             task.flags |= ACTOR
-    take_inputs(model, client, columns, row, slot)
-    return slot
+    return take_inputs(model, client, columns, row, slot)
+
+
+cdef bint may_take_work(Model model, ClientRecord client, Columns* columns, uint32_t row, uint32_t slot) except -1:
+    """Whether a record without work, because an input was unknown when it came, can have this row's work.
+
+    Other tasks depend on the record by now; its inputs may not be among them.
+    """
+    cdef Task* task = model.task(slot)
+    cdef vector[uint32_t] stack
+    cdef unordered_set[uint32_t] seen
+    cdef uint32_t i, dependency
+    if task.function != NONE or task.flags & (PURE_DATA | ACTOR) or task.n_dependencies or (
+        task.state != ERRED and task.state != RELEASED
+    ):
+        return False
+    for i in range(columns.dependency_offsets[row], columns.dependency_offsets[row + 1]):
+        dependency = client.slot_of(columns.dependencies[i])
+        if dependency == NONE:
+            return False
+        stack.push_back(dependency)
+    while not stack.empty():
+        dependency = stack.back()
+        stack.pop_back()
+        if dependency == slot:
+            return False
+        if seen.insert(dependency).second:
+            for i in range(model.task(dependency).n_dependencies):
+                stack.push_back(model.dependencies_of(model.task(dependency))[i])
+    return True
 
 
 cdef inline uint32_t number_of_prefix(Model model, const uint8_t* key, uint32_t length) except? NONE:

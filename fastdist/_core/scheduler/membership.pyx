@@ -7,6 +7,7 @@ May import: the scheduler's model, queue, transitions, stealing.
 
 from libc.stdint cimport uint32_t, uint64_t
 
+from fastdist._core.scheduler.holding cimport lose_holder
 from fastdist._core.scheduler.model cimport Model
 from fastdist._core.scheduler.parties cimport ClientRecord, WorkerRecord
 from fastdist._core.scheduler.queue cimport ReadyQueue
@@ -21,7 +22,6 @@ from fastdist._core.scheduler.records cimport (
 )
 from fastdist._core.scheduler.stealing cimport retract_unstarted
 from fastdist._core.scheduler.transitions cimport (
-    lose_holder,
     memory_to_lost,
     processing_to_needed,
 )
@@ -120,7 +120,7 @@ cdef int lose_worker(Model model, ReadyQueue queue, WorkerRecord worker) except 
         for i in range(SLAB_TASKS):
             slot = (number << SLAB_BITS) | i
             task = model.task(slot)
-            if task.state == MEMORY and lose_holder(model, task, worker.number):
+            if task.state == MEMORY and lose_holder(model, slot, worker.number):
                 memory_to_lost(model, slot)
     return 0
 

@@ -109,6 +109,8 @@ cdef class Model:
     cdef vector[uint64_t] assigned
     cdef vector[uint64_t] to_check
     cdef vector[uint64_t] no_worker
+    cdef vector[uint64_t] unreachable      # NO_WORKER until a worker that is away, and holds an input, is back or lost
+    cdef uint32_t n_away                   # workers
     cdef vector[uint64_t] actors           # that were placed; some may be gone
     cdef vector[uint32_t] actor_counts     # scratch of placement: actors by worker number
     cdef vector[uint64_t] bytes_at         # scratch of placement: input bytes by worker number, all 0 between uses

@@ -158,7 +158,7 @@ cdef class Model:
             number = <uint32_t>self.slabs.size()
             slab.tasks = NULL
             slab.free_mask = 0
-            slab.next_generation = 0
+            slab.next_generation = <uint32_t>(self.epoch >> 34)   # ids of two lives do not meet
             slab.queued = False
             self.slabs.push_back(slab)
         if self.slabs[number].tasks == NULL:

@@ -116,7 +116,7 @@ cdef inline int tell_address(Model model, WorkerRecord worker, uint32_t number) 
 
 cdef int tell_free(Model model, WorkerRecord worker, uint64_t id) except -1:
     """Have `worker` forget a task and drop its data."""
-    if worker.alive:
+    if worker.alive and not worker.away:
         if worker.free.size(0) == 0:
             worker.free.put_u64(0, model.epoch)
         worker.free.put_u64(1, id)

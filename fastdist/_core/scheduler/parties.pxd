@@ -47,6 +47,7 @@ cdef class WorkerRecord:
     cdef bytes address_bytes
     cdef readonly bint alive
     cdef readonly bint running         # may be given tasks
+    cdef readonly bint away            # its connection broke; it may come back with all it has
     cdef readonly uint32_t nthreads
     cdef readonly bint has_nanny
     cdef readonly uint32_t n_processing
@@ -73,7 +74,12 @@ cdef class WorkerRecord:
     cdef ColumnWriter free
     cdef ColumnWriter retract
     cdef list early                    # finished RUN bodies that grew too large to wait
-    cdef vector[uint32_t] executing_at_death
+    cdef readonly uint64_t held_digest     # of what it is believed to hold ...
+    cdef readonly uint64_t given_digest    # ... and of what it was given and has not finished, with the attempts
+    cdef readonly uint64_t n_sent          # frames since it registered last
+    cdef readonly bint asked               # to declare what it has; when it was, it had been given ...
+    cdef vector[uint64_t] asked_ids
+    cdef vector[uint32_t] asked_attempts
 
 
 cdef enum:

@@ -6,6 +6,7 @@ one stays and no task on its worker is about to use it. May import: the schedule
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from fastdist._core.scheduler.holding cimport unhold
 from fastdist._core.scheduler.model cimport Model
 from fastdist._core.scheduler.orders cimport tell_free
 from fastdist._core.scheduler.parties cimport WorkerRecord
@@ -59,7 +60,7 @@ cdef bint drop_copy(Model model, uint32_t slot, uint32_t worker) except -1:
         return False
     if is_used_at(model, task, worker) or (task.flags & ACTOR and task.holder == worker):
         return False
-    model.remove_holder(task, worker)
+    unhold(model, slot, worker)
     tell_free(model, model.worker(worker), model.id_of(slot))
     return True
 

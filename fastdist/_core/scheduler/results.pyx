@@ -15,11 +15,13 @@ from fastdist._core.codec.frames cimport (
     DONE_REPLICA,
     DONE_RESCHEDULE,
     DONE_RETRACT_REFUSED,
+    DONE_RETRACTED,
     DONE_RETURNED,
     DONE_STARTED,
     DONE_WAITS,
     ColumnReader,
 )
+from fastdist._core.scheduler.holding cimport hold, lose_holder
 from fastdist._core.scheduler.model cimport Model, Prefix
 from fastdist._core.scheduler.orders cimport tell_free
 from fastdist._core.scheduler.parties cimport WorkerRecord
@@ -42,7 +44,6 @@ from fastdist._core.scheduler.retries cimport AGAIN_BIT, ELSEWHERE_BIT, FINAL
 from fastdist._core.scheduler.transitions cimport (
     any_to_erred,
     give_thread_back,
-    lose_holder,
     memory_to_lost,
     note_stopped,
     note_stopping,
@@ -158,6 +159,28 @@ cdef int take_row(Model model, WorkerRecord worker, Row* row, vector[uint32_t]& 
         take_away(model, task, row.status)
     else:
         processing_to_needed(model, <uint32_t>row.id, row.status == DONE_RESCHEDULE)
+        if model.n_away and row.status == DONE_RETRACTED:
+            wait_for_away(model, <uint32_t>row.id)
+    return 0
+
+
+cdef int wait_for_away(Model model, uint32_t slot) except -1:
+    """A task that was given back waits if all that hold one of its inputs are away: until they are back or lost."""
+    cdef Task* task = model.task(slot)
+    cdef vector[uint32_t] holders
+    cdef bint reachable
+    cdef uint32_t i
+    if task.state != READY:
+        return 0
+    for i in range(task.n_dependencies):
+        model.holders_into(model.task(model.dependencies_of(task)[i]), holders)
+        reachable = False
+        for number in holders:
+            reachable = reachable or not model.worker(number).away
+        if not reachable:
+            model.set_state(task, NO_WORKER)
+            model.unreachable.push_back(model.id_of(slot))
+            return 0
     return 0
 
 
@@ -239,7 +262,7 @@ cdef uint32_t n_attempts(Model model, Task* task) noexcept:
 
 cdef int take_replica(Model model, WorkerRecord worker, Task* task, Row* row) except -1:
     if task != NULL and task.state == MEMORY:
-        return model.add_holder(task, worker.number)
+        return hold(model, <uint32_t>row.id, worker.number)
     if task != NULL and task.state == SCATTERING:
         return scattering_to_memory(
             model, <uint32_t>row.id, worker.number, row.nbytes,
@@ -262,9 +285,9 @@ cdef int take_missing(Model model, Task* task, Row* row) except -1:
     """A worker did not have what it was believed to hold (`nbytes` is its number)."""
     if task == NULL or task.state != MEMORY or row.nbytes >= model.load.positions.size():
         return 0
-    if model.is_held_by(task, <uint32_t>row.nbytes):
+    if model.is_held_by(task, <uint32_t>row.nbytes) and not model.worker(<uint32_t>row.nbytes).away:
         tell_free(model, model.worker(<uint32_t>row.nbytes), row.id)
-        if lose_holder(model, task, <uint32_t>row.nbytes):
+        if lose_holder(model, <uint32_t>row.id, <uint32_t>row.nbytes):
             memory_to_lost(model, <uint32_t>row.id)
     return 0
 

@@ -14,7 +14,9 @@ cdef int scattering_to_memory(Model model, uint32_t slot, uint32_t worker, uint6
 cdef int any_to_erred(Model model, uint32_t slot, const uint8_t* payload, uint32_t length) except -1
 cdef int note_stopping(Model model, WorkerRecord worker, uint64_t id) except -1
 cdef bint note_stopped(Model model, WorkerRecord worker, uint64_t id) except -1
-cdef bint lose_holder(Model model, Task* task, uint32_t worker) noexcept
+cdef int leave_worker(Model model, uint32_t slot) except -1
+cdef int book(Model model, uint32_t slot, WorkerRecord worker) except -1
+cdef int needed_to_memory(Model model, uint32_t slot, uint32_t worker, uint64_t nbytes, uint32_t type) except -1
 cdef void give_thread_back(Model model, Task* task, uint8_t flag) noexcept
 cdef void take_thread(Model model, Task* task) noexcept
 cdef int memory_to_lost(Model model, uint32_t slot) except -1

@@ -13,8 +13,10 @@ from fastdist._core.codec.frames cimport (
     STATUS_FINISHED,
     STATUS_PENDING,
 )
+from fastdist._core.digest cimport digest_of
 from fastdist._core.keys.canonical cimport decode_key_at
-from fastdist._core.scheduler.model cimport Model, Prefix
+from fastdist._core.scheduler.holding cimport hold, unhold
+from fastdist._core.scheduler.model cimport Model
 from fastdist._core.scheduler.orders cimport tell_free, write_run_row
 from fastdist._core.scheduler.parties cimport STOPPING_NANOSECONDS, Options, WorkerRecord
 from fastdist._core.scheduler.records cimport (
@@ -54,15 +56,19 @@ LEGAL = (
     ("waiting", "processing"),
     ("waiting", "released"),
     ("waiting", "erred"),
+    ("waiting", "memory"),
     ("ready", "waiting"),
     ("ready", "no_worker"),
     ("ready", "processing"),
     ("ready", "released"),
     ("ready", "erred"),
+    ("ready", "memory"),
     ("no_worker", "ready"),
     ("no_worker", "waiting"),
     ("no_worker", "released"),
     ("no_worker", "erred"),
+    ("no_worker", "memory"),
+    ("no_worker", "processing"),
     ("processing", "waiting"),
     ("processing", "ready"),
     ("processing", "memory"),
@@ -192,19 +198,26 @@ cdef int input_came(Model model, Task* dependent, uint64_t id) except -1:
 cdef int ready_to_processing(Model model, uint32_t slot, WorkerRecord worker, bint ahead) except -1:
     """READY (or, ahead of its inputs, WAITING) -> PROCESSING on `worker`: the RUN row is written."""
     cdef Task* task = model.task(slot)
-    cdef Prefix* prefix = &model.prefixes[task.prefix]
-    cdef Options options
-    cdef size_t i
     if not worker.stopping.empty():
         # Where it executes still, it does so for this attempt.
         note_stopped(model, worker, model.id_of(slot))
     task.attempt += 1
-    task.worker = worker.number
-    task.flags &= ~(STARTED | RETRACTING | AHEAD)
-    task.duration_class = prefix.duration_class
+    book(model, slot, worker)
     if ahead:
         task.flags |= AHEAD
         worker.n_ahead += 1
+    write_run_row(model, slot, worker)
+    return 0
+
+
+cdef int book(Model model, uint32_t slot, WorkerRecord worker) except -1:
+    """READY, WAITING or NO_WORKER -> PROCESSING: the bookings at the worker for the current attempt."""
+    cdef Task* task = model.task(slot)
+    cdef Options options
+    cdef size_t i
+    task.worker = worker.number
+    task.flags &= ~(STARTED | RETRACTING | AHEAD)
+    task.duration_class = model.prefixes[task.prefix].duration_class
     worker.n_processing += 1
     worker.occupancy += model.class_nanoseconds[task.duration_class]
     if task.options:
@@ -212,8 +225,8 @@ cdef int ready_to_processing(Model model, uint32_t slot, WorkerRecord worker, bi
         for i in range(options.needs.size()):
             worker.used[options.needs[i].resource] += options.needs[i].amount
     model.link(worker, slot)
+    worker.given_digest += digest_of(model.id_of(slot), task.attempt)
     model.set_state(task, PROCESSING)
-    write_run_row(model, slot, worker)
     return 0
 
 
@@ -280,6 +293,7 @@ cdef int leave_worker(Model model, uint32_t slot) except -1:
     cdef size_t i
     take_thread(model, task)
     model.unlink(worker, slot)
+    worker.given_digest -= digest_of(model.id_of(slot), task.attempt)
     worker.n_processing -= 1
     worker.occupancy -= model.class_nanoseconds[task.duration_class]
     if task.flags & AHEAD:
@@ -306,7 +320,7 @@ cdef int processing_to_memory(Model model, uint32_t slot, uint64_t nbytes, uint3
     task.nbytes = nbytes
     task.type = type
     model.set_state(task, MEMORY)
-    model.add_holder(task, worker)
+    hold(model, slot, worker)
     if task.flags & ACTOR:
         forget_work(model, task)
     drop_waiter_of_inputs(model, task)
@@ -349,17 +363,28 @@ cdef int tell_dependents(Model model, Task* task) except -1:
 
 
 cdef int scattering_to_memory(Model model, uint32_t slot, uint32_t worker, uint64_t nbytes, uint32_t type) except -1:
-    """SCATTERING -> MEMORY: the first worker has stored what a client sent."""
+    """SCATTERING -> MEMORY: the first worker has stored what a client sent; or it had it already."""
     cdef Task* task = model.task(slot)
     task.nbytes = nbytes
     task.type = type
     model.set_state(task, MEMORY)
-    model.add_holder(task, worker)
+    hold(model, slot, worker)
     tell_dependents(model, task)
     report(model, task, STATUS_FINISHED, NULL, 0)
     if task.n_waiters == 0 and task.want_client == NONE:
         model.to_check.push_back(model.id_of(slot))
     return 0
+
+
+cdef int needed_to_memory(Model model, uint32_t slot, uint32_t worker, uint64_t nbytes, uint32_t type) except -1:
+    """WAITING, READY or NO_WORKER -> MEMORY: a worker that was away has brought the data back."""
+    cdef Task* task = model.task(slot)
+    drop_waiter_of_inputs(model, task)
+    task.waiting_on = 0
+    model.retries.forget(model.id_of(slot))
+    if task.flags & ACTOR:
+        forget_work(model, task)
+    return scattering_to_memory(model, slot, worker, nbytes, type)
 
 
 cdef int processing_to_needed(Model model, uint32_t slot, bint tell_worker) except -1:
@@ -477,14 +502,8 @@ cdef int drop_holders(Model model, Task* task, uint64_t id) except -1:
     while task.holder != NONE:
         worker = task.holder
         tell_free(model, model.worker(worker), id)
-        model.remove_holder(task, worker)
+        unhold(model, <uint32_t>id, worker)
     return 0
-
-
-cdef bint lose_holder(Model model, Task* task, uint32_t worker) noexcept:
-    """A worker does not hold the data any more; whether that was the last copy, or the actor itself."""
-    cdef bint home = task.flags & ACTOR and task.holder == worker
-    return model.remove_holder(task, worker) and (home or task.holder == NONE)
 
 
 cdef int needed_to_released(Model model, uint32_t slot) except -1:

@@ -5,6 +5,7 @@ May import: the scheduler's model and queue.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from fastdist._core.digest cimport digest_of
 from fastdist._core.scheduler.model cimport Model
 from fastdist._core.scheduler.parties cimport STOPPING_NANOSECONDS, WorkerRecord
 from fastdist._core.scheduler.queue cimport ReadyQueue
@@ -46,6 +47,7 @@ cdef int check_model(Model model, ReadyQueue queue) except -1:
     check_edges(model, slots)
     for worker in model.workers:
         check_worker(model, <WorkerRecord>worker)
+        check_digests(model, slots, <WorkerRecord>worker)
     check_heap(model)
     return 0
 
@@ -137,6 +139,22 @@ cdef int check_worker(Model model, WorkerRecord worker) except -1:
     occupancy += <int64_t>(worker.stopping.size() * STOPPING_NANOSECONDS)
     assert occupancy == worker.occupancy, "the occupancy is not the sum of what is booked"
     assert worker.alive or count == 0, "a lost worker still has tasks"
+    return 0
+
+
+cdef int check_digests(Model model, list slots, WorkerRecord worker) except -1:
+    cdef uint64_t held = 0, given = 0
+    cdef uint32_t slot = worker.first
+    while slot != NONE:
+        given += digest_of(model.id_of(slot), model.task(slot).attempt)
+        slot = model.task(slot).next
+    assert given == worker.given_digest, "the digest of what a worker was given is not that of its list"
+    if worker.n_held or worker.held_digest:
+        for slot in slots:
+            if model.is_held_by(model.task(slot), worker.number):
+                held += digest_of(model.id_of(slot), 0)
+        assert held == worker.held_digest, "the digest of what a worker holds is not that of the tasks"
+    assert not (worker.away and worker.running), "a worker that is away is given tasks"
     return 0
 
 

@@ -1,5 +1,6 @@
 # The worker core: frames and events in, tasks to execute, fetches and DONE frames out.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libcpp.string cimport string
 from libcpp.vector cimport vector
 
 from fastdist._core.worker.frames cimport RunColumns
@@ -17,7 +18,7 @@ cdef class WorkerCore(WorkerModel):
     cdef readonly uint32_t slots
     cdef readonly bint paused
     cdef readonly uint64_t stale            # rows that came too late to mean anything
-    cdef uint32_t type_count
+    cdef vector[string] type_names          # by number
     cdef vector[uint32_t] scratch
 
     # For execution threads. Each locks; none needs the GIL.

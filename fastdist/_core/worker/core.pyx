@@ -10,6 +10,7 @@ from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
+from libcpp.string cimport string
 from libcpp.vector cimport vector
 
 from fastdist._core.codec.frames cimport (
@@ -59,7 +60,6 @@ cdef class WorkerCore(WorkerModel):
         self.slots = slots
         self.paused = False
         self.stale = 0
-        self.type_count = 0
         self.add_type(b"object")
         self.set_resources(resources or {})
 
@@ -75,6 +75,7 @@ cdef class WorkerCore(WorkerModel):
         self._learn(reader)
         with nogil:
             self.gate.lock()
+            self.n_received += 1
             self.story.begin_batch(now)
             self._run(&columns, now)
             called = self._claim()
@@ -130,6 +131,7 @@ cdef class WorkerCore(WorkerModel):
             # It runs already; what it brings counts for the newest attempt.
             record.attempt = attempt
             record.forgotten = False
+            self.count_given(record)
             if record.away:
                 self.report_away(record, now)
             return
@@ -166,6 +168,7 @@ cdef class WorkerCore(WorkerModel):
         record.order = columns.orders[row]
         record.flags = columns.flags[row]
         record.forgotten = False
+        self.count_given(record)
         record.key_length = columns.key_ends[row + 1] - columns.key_ends[row]
         record.arguments_length = columns.argument_ends[row + 1] - columns.argument_ends[row]
         record.n_inputs = columns.input_ends[row + 1] - first
@@ -231,6 +234,7 @@ cdef class WorkerCore(WorkerModel):
         self._check_epoch(reader)
         with nogil:
             self.gate.lock()
+            self.n_received += 1
             for row in range(reader.n_rows):
                 self._free(task_ids[row], now)
             dropped.swap(self.dropped)
@@ -249,6 +253,7 @@ cdef class WorkerCore(WorkerModel):
                 # Its thread is not free before it ends; that is told, too.
                 self.report(task_id, record.attempt, DONE_STARTED, 0, 0, 0, NULL, 0, now)
             record.forgotten = True
+            self.count_given(record)
             self.give_back_waiters(record, now)
         else:
             self.release(record, now)
@@ -268,6 +273,7 @@ cdef class WorkerCore(WorkerModel):
         self._check_epoch(reader)
         with nogil:
             self.gate.lock()
+            self.n_received += 1
             for row in range(reader.n_rows):
                 self._retract(task_ids[row], attempts[row], now)
             self.gate.unlock()
@@ -510,9 +516,11 @@ cdef class WorkerCore(WorkerModel):
 
     cdef uint32_t name_type(self, const uint8_t* name, size_t length) noexcept nogil:
         cdef uint32_t number
+        cdef string text
+        text.assign(<const char*>name, length)
         self.gate.lock()
-        number = self.type_count
-        self.type_count += 1
+        number = <uint32_t>self.type_names.size()
+        self.type_names.push_back(text)
         self.done.put_piece(9, 10, name, length)
         self.gate.unlock()
         return number

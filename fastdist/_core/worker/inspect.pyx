@@ -6,6 +6,7 @@ May import: the worker core.
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint32_t, uint64_t
 
+from fastdist._core.digest cimport digest_of
 from fastdist._core.history.log cimport TransitionLog
 from fastdist._core.worker.away cimport HERE, WAITS
 from fastdist._core.worker.core cimport WorkerCore
@@ -28,6 +29,18 @@ def key_of(WorkerCore core, uint64_t task_id) -> bytes | None:
     key = None if record == NULL else key_bytes(record)
     core.gate.unlock()
     return key
+
+
+def submission_of(WorkerCore core, uint64_t task_id) -> int:
+    """The number of the submission that a task came with; 0 if it is unknown."""
+    cdef TaskRecord* record
+    cdef uint64_t number = 0
+    core.gate.lock()
+    record = core.pool.find(task_id)
+    if record != NULL:
+        number = record.order >> 32
+    core.gate.unlock()
+    return number
 
 
 def state_of(WorkerCore core, uint64_t task_id) -> TaskState:
@@ -142,6 +155,7 @@ def validate(WorkerCore core) -> None:
     cdef TaskRecord* record
     cdef uint64_t counts[STATE_COUNT]
     cdef size_t live = 0
+    cdef uint64_t held = 0, given = 0
     if core.illegal:
         raise AssertionError(
             f"illegal transition {TaskState((core.illegal >> 8) & 0xFF).name} -> {TaskState(core.illegal & 0xFF).name}"
@@ -156,6 +170,10 @@ def validate(WorkerCore core) -> None:
         if core.pool.find(record.task_id) != record:
             raise AssertionError(f"task {record.task_id} is not found by its id")
         check_record(core, record)
+        held += digest_of(record.task_id, 0) if record.state == MEMORY else 0
+        given += record.given
+    if (held, given) != (core.held_digest, core.given_digest):
+        raise AssertionError("the digests are not those of the records")
     if live != core.pool.live:
         raise AssertionError(f"{live} records in the table, {core.pool.live} counted")
     for state in range(1, STATE_COUNT):

@@ -35,6 +35,7 @@ cdef struct TaskRecord:
     uint64_t order
     uint64_t arrival                # unique for each time that the record became ready: finds stale heap entries
     uint64_t nbytes
+    uint64_t given                  # what it adds to the digest of the given tasks
     uint8_t* payload                # one block: key (padded to 8 bytes), edges, arguments
     Edge* waiters
     TaskRecord* next_free
@@ -80,6 +81,7 @@ cdef class RecordPool:
     cdef TaskRecord* create(self, uint64_t task_id) noexcept nogil
     cdef void remove(self, TaskRecord* record) noexcept nogil
     cdef void _resize(self, size_t size) noexcept nogil
+    cdef void rehash(self) noexcept nogil
     cdef void _add_slab(self) noexcept nogil
     cdef void trim(self) noexcept nogil
 

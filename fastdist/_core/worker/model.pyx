@@ -111,6 +111,10 @@ cdef class RecordPool:
                     place = (place + 1) & mask
                 self.table[place] = record
 
+    cdef void rehash(self) noexcept nogil:
+        """The ids of records have changed."""
+        self._resize(self.table.size())
+
     cdef void _add_slab(self) noexcept nogil:
         cdef TaskRecord* slab = <TaskRecord*>calloc(SLAB_RECORDS, sizeof(TaskRecord))
         cdef size_t i

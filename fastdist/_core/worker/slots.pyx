@@ -75,6 +75,7 @@ cdef bint fail_early(WorkerCore core, TaskRecord* record, uint64_t verdict, floa
         # In this order: the failure ends the task for the scheduler, and its thread is taken all the same.
         core.report(record.task_id, record.attempt, DONE_STARTED, 0, 0, 0, NULL, 0, now)
         record.forgotten = True
+        core.count_given(record)
         core.give_back_waiters(record, now)
     core.gate.unlock()
     return reported

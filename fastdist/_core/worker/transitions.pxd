@@ -22,6 +22,9 @@ cdef class WorkerModel:
     cdef ColumnWriter done
     cdef readonly uint64_t epoch
     cdef readonly uint32_t number           # of this worker, given by the scheduler
+    cdef uint64_t held_digest               # of what is in memory ...
+    cdef uint64_t given_digest              # ... and of what was given and has not ended, with the attempts
+    cdef uint64_t n_received                # frames over this connection
     cdef uint64_t counts[8]                 # records in each state
     cdef uint64_t illegal                   # from << 8 | to of the first illegal transition, or 0
     cdef double oldest_row                  # when the first row of the open DONE frame was written; 0 = no rows
@@ -48,6 +51,7 @@ cdef class WorkerModel:
     cdef void report_away(self, TaskRecord* record, double now) noexcept nogil
     cdef void end_execution(self, TaskRecord* record) noexcept nogil
     cdef void move(self, TaskRecord* record, uint8_t state) noexcept nogil
+    cdef void count_given(self, TaskRecord* record) noexcept nogil
     cdef void note_change(self, TaskRecord* record, uint8_t start, uint8_t finish) noexcept nogil
 
     # transitions of tasks

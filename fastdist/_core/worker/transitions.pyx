@@ -12,6 +12,7 @@ from libc.stdlib cimport realloc
 from fastdist._core.codec.frames cimport (
     DONE_ERRED, DONE_FINISHED, DONE_RETRACTED, DONE_RETURNED, DONE_SECEDED, DONE_WAITS, ColumnWriter,
 )
+from fastdist._core.digest cimport digest_of
 from fastdist._core.history.log cimport TransitionLog
 from fastdist._core.history.story cimport Story
 from fastdist._core.worker.away cimport SECEDED, AwayTasks
@@ -202,7 +203,20 @@ cdef class WorkerModel:
             self.counts[state] += 1
         if self.listened:
             self.note_change(record, record.state, state)
+        if record.state == MEMORY:
+            self.held_digest -= digest_of(record.task_id, 0)
+        elif state == MEMORY:
+            self.held_digest += digest_of(record.task_id, 0)
         record.state = state
+        self.count_given(record)
+
+    cdef void count_given(self, TaskRecord* record) noexcept nogil:
+        """Its state, its attempt, or whether it is forgotten has changed: does it count as given, and how?"""
+        cdef uint64_t given = 0
+        if not record.forgotten and (record.state == WAITING or record.state == READY or record.state == EXECUTING):
+            given = digest_of(record.task_id, record.attempt)
+        self.given_digest += given - record.given
+        record.given = given
 
     cdef void note_change(self, TaskRecord* record, uint8_t start, uint8_t finish) noexcept nogil:
         """Write a transition down; an input of which only the id is known here has no key and is left out."""

@@ -17,6 +17,7 @@ from fastdist.scheduler.extensions.explaining import Explaining
 from fastdist.scheduler.extensions.extension import Extension
 from fastdist.scheduler.extensions.forgotten_futures import FireAndForget
 from fastdist.scheduler.extensions.information import Information
+from fastdist.scheduler.extensions.keepers import Keepers
 from fastdist.scheduler.extensions.liveness import Liveness
 from fastdist.scheduler.extensions.logs import Logs
 from fastdist.scheduler.extensions.memory_manager import MemoryManager
@@ -25,9 +26,12 @@ from fastdist.scheduler.extensions.nannies import Nannies
 from fastdist.scheduler.extensions.output import Output
 from fastdist.scheduler.extensions.plugins import PluginHost
 from fastdist.scheduler.extensions.progress import Progress
+from fastdist.scheduler.extensions.replaying import Replaying
 from fastdist.scheduler.extensions.retiring import Retiring
+from fastdist.scheduler.extensions.silence import Silence
 from fastdist.scheduler.extensions.stopping import Stopping
 from fastdist.scheduler.extensions.task_stream import TaskStream
+from fastdist.scheduler.extensions.unrunnable import Unrunnable
 
 #: Every scheduler has one of each.
 BUILT_IN: tuple[type[Extension], ...] = (
@@ -37,15 +41,19 @@ BUILT_IN: tuple[type[Extension], ...] = (
     PluginHost,
     Datasets,
     FireAndForget,
+    Keepers,
     Information,
     Metadata,
     TaskStream,
     Progress,
     Nannies,
     Liveness,
+    Silence,
+    Unrunnable,
     Control,
     Data,
     Retiring,
+    Replaying,
     MemoryManager,
     Explaining,
     Environments,

@@ -6,6 +6,7 @@ A value is opaque bytes here; the tasks of the futures in it are kept as long as
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,8 +72,26 @@ class Datasets(Extension):
             # First the new wants: what both versions hold must not be dropped in between.
             ids = self._keeper.keep(keys_of_one)
             self._withdraw(name)
-            self.datasets[name] = Dataset(payload, ids)
-            self._n_bytes += len(payload)
+            self._put(name, payload, ids)
+            self.write_down([name, payload, ids])
+
+    def _put(self, name: bytes, payload: bytes, ids: list[int]) -> None:
+        self.datasets[name] = Dataset(payload, ids)
+        self._n_bytes += len(payload)
+
+    def apply_fact(self, change: Any) -> None:
+        """Publish what was published, or withdraw it; the tasks are kept by the core's own record."""
+        name, payload, ids = change
+        old = self.datasets.pop(name, None)
+        if old is not None:
+            self._n_bytes -= len(old.payload)
+        if payload is not None:
+            self._put(name, payload, ids)
+
+    def facts(self) -> Iterator[Any]:
+        """One change for each dataset."""
+        for name, dataset in self.datasets.items():
+            yield [name, dataset.payload, dataset.ids]
 
     def _check_room(self, names: list[bytes], payloads: list[bytes]) -> None:
         limit = config.get("scheduler.max-dataset-bytes")
@@ -96,7 +115,9 @@ class Datasets(Extension):
     def delete(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
         """Withdraw the datasets with these names; names that are not there do not matter."""
         for name in items(fields, "names", bytes, MAX_NAMES):
-            self._withdraw(name)
+            if name in self.datasets:
+                self._withdraw(name)
+                self.write_down([name, None, []])
 
     def _withdraw(self, name: bytes) -> None:
         dataset = self.datasets.pop(name, None)

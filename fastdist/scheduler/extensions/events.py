@@ -29,7 +29,9 @@ logger = logging.getLogger("fastdist.scheduler")
 
 #: What one event may hold, and what all of them may hold together before the oldest of the idlest topic go.
 MAX_EVENT_BYTES = 16 << 20
-MAX_TOTAL_BYTES = 64 << 20
+MAX_TOTAL_BYTES = 32 << 20
+#: Above this queue for a client it gets no events; on top of the rings, one that does not read costs no more.
+MAX_QUEUED_BYTES = 16 << 20
 MAX_TOPICS = 10_000
 MAX_TOPICS_PER_EVENT = 100
 MAX_TOPIC_LENGTH = 1_024
@@ -90,14 +92,11 @@ class Events(Extension):
 
     def subscribe(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
         """From now on a client gets the events of a topic."""
-        topic = text(fields, "topic", MAX_TOPIC_LENGTH)
-        if topic not in self.subscribers and len(self.subscribers) >= MAX_TOPICS:
-            raise ValueError(f"clients follow {MAX_TOPICS} topics already; that is the limit")
-        self.subscribers.setdefault(topic, {})[self.scheduler.client_of(peer)] = None
+        self.follow(text(fields, "topic", MAX_TOPIC_LENGTH), self.scheduler.client_of(peer))
 
     def unsubscribe(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
         """A client does not want the events of a topic any more."""
-        self._forget_subscriber(text(fields, "topic", MAX_TOPIC_LENGTH), self.scheduler.client_of(peer))
+        self.unfollow(text(fields, "topic", MAX_TOPIC_LENGTH), self.scheduler.client_of(peer))
 
     # -- in this process ---------------------------------------------------------------------------------------------
 
@@ -165,7 +164,7 @@ class Events(Extension):
 
     def _send(self, entry: ClientEntry, topic: str, when: float, packed: bytes) -> None:
         comm = entry.peer.comm
-        if comm.closed or comm.queued_bytes > comm.limits.high_water:
+        if comm.closed or comm.queued_bytes > min(MAX_QUEUED_BYTES, comm.limits.high_water):
             self.unsent += 1
             return
         try:
@@ -181,7 +180,7 @@ class Events(Extension):
 
     def client_gone(self, entry: ClientEntry) -> None:
         for topic in list(self.subscribers):
-            self._forget_subscriber(topic, entry)
+            self.unfollow(topic, entry)
         self.log_event(["all", entry.name], {"action": "remove-client", "client": entry.name})
 
     def worker_came(self, entry: WorkerEntry) -> None:
@@ -197,7 +196,20 @@ class Events(Extension):
         }
         self.log_event([entry.address, "all"], event)
 
-    def _forget_subscriber(self, topic: str, entry: ClientEntry) -> None:
+    def follow(self, topic: str, entry: ClientEntry) -> None:
+        """From now on a client gets the events of a topic.
+
+        Raises
+        ------
+        ValueError
+            If too many topics are followed.
+        """
+        if topic not in self.subscribers and len(self.subscribers) >= MAX_TOPICS:
+            raise ValueError(f"clients follow {MAX_TOPICS} topics already; that is the limit")
+        self.subscribers.setdefault(topic, {})[entry] = None
+
+    def unfollow(self, topic: str, entry: ClientEntry) -> None:
+        """A client gets the events of a topic no more."""
         followers = self.subscribers.get(topic, {})
         followers.pop(entry, None)
         if not followers:

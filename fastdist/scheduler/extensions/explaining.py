@@ -13,9 +13,9 @@ from typing import Any
 
 from fastdist import config
 from fastdist._core.keys.canonical import encode_key
-from fastdist._core.scheduler.core import STATE_NAMES
 from fastdist._core.scheduler.explain import has_unrunnable, situation, unrunnable
 from fastdist._core.scheduler.inspect import dependents, find, key_of, wanted_by
+from fastdist._core.scheduler.views import STATE_NAMES
 from fastdist.errors import CommClosedError, FastdistError
 from fastdist.rpc.fields import items
 from fastdist.rpc.peer import Handler, Peer

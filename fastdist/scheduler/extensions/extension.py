@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastdist.rpc.peer import Handler
@@ -58,6 +59,19 @@ class Extension:
 
     async def started(self) -> None:
         """The scheduler listens."""
+
+    def write_down(self, change: Any) -> None:
+        """Have a change of plain values, which `apply_fact` would take, in the journal if there is one."""
+        if self.scheduler.journal is not None:
+            self.scheduler.journal.add_fact(self.name, change)
+
+    def apply_fact(self, change: Any) -> None:
+        """Apply a change that was noted in an earlier life of the scheduler; nobody is connected yet."""
+        raise NotImplementedError(f"{self.name} notes nothing in the journal")
+
+    def facts(self) -> Iterator[Any]:
+        """The changes that make what there is out of nothing, for a shorter journal."""
+        return iter(())
 
     def restarted(self) -> None:
         """Everything was cancelled for everybody, and all workers are about to be restarted."""

@@ -26,6 +26,11 @@ class FireAndForget(Extension):
         """Operations of clients by name."""
         return {"fire-and-forget": self.keep}
 
+    async def started(self) -> None:
+        """Hear of the tasks of an earlier life."""
+        if self._keeper.known:
+            self.scheduler.sinks[self._keeper.number] = self._take_state
+
     def keep(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> dict[str, Any]:
         """Run these tasks to their end, whatever becomes of the client."""
         keys = items(fields, "keys", bytes)

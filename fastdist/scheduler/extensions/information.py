@@ -44,7 +44,13 @@ class Information(Extension):
             "call-stack": self.call_stack,
             "story": self.story,
             "dump-state": self.dump_state,
+            "check-idle": self.check_idle,
         }
+
+    def check_idle(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> dict[str, Any]:
+        """Monotonic time of the scheduler since when no task is on its way; None if there are some."""
+        self.scheduler.client_of(peer)
+        return {"check_idle": self.scheduler.check_idle()}
 
     # -- who is there ------------------------------------------------------------------------------------------------
 

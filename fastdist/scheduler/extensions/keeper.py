@@ -5,9 +5,11 @@ Datasets, and tasks that nobody waits for, are kept alive like that. May import:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from fastdist._core.codec.frames import ColumnReader, TaskStatus
+from fastdist._core.scheduler.facts import wanted_ids
 
 if TYPE_CHECKING:
     from fastdist.scheduler.scheduler import Scheduler
@@ -40,6 +42,9 @@ class Keeper:
     @property
     def number(self) -> int:
         """Its number as a client of the core, which hears of it when it is first used."""
+        journal = self._scheduler.journal
+        if self._number < 0 and journal is not None:
+            self._number = journal.recovered_clients.get(self.name, -1)
         if self._number < 0:
             self._number = self._scheduler.core.on_client(self.name)
         return self._number
@@ -49,6 +54,18 @@ class Keeper:
         ids = self._scheduler.core.on_want(self.number, keys)
         self._scheduler.wake()
         return ids
+
+    def keep_only(self, ids: Iterable[int]) -> None:
+        """Release what is wanted besides these; after a recovery from the journal."""
+        if self.known:
+            kept = set(ids)
+            self.release([id for id in wanted_ids(self._scheduler.core.model, self.number) if id not in kept])
+
+    @property
+    def known(self) -> bool:
+        """Whether the core knows it already."""
+        journal = self._scheduler.journal
+        return self._number >= 0 or (journal is not None and self.name in journal.recovered_clients)
 
     def release(self, ids: list[int]) -> None:
         """Do not want them any more."""

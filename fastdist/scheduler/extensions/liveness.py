@@ -121,7 +121,7 @@ class Liveness(Extension):
         if entry is None:
             return
         why = f"no sign of life for {now - pulse.last:.1f} s: its process is stopped, or the network is cut"
-        self.scheduler.give_up_worker(entry, why)
+        self.scheduler.send_worker_away(entry, why)
 
     def _drop(self, pulse: Pulse) -> None:
         self.pulses.discard(pulse)

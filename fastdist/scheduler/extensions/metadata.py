@@ -52,9 +52,16 @@ class Metadata(Extension):
                 grow(new, leaf[:-1])[leaf[-1]] = bytes(buffer)
             else:
                 new = bytes(buffer)
-        self._put(path, new)
+        self.put(path, new)
 
-    def _put(self, path: Path, new: Any) -> None:
+    def put(self, path: Path, new: Any) -> None:
+        """Put a payload, or a tree of payloads, at a path.
+
+        Raises
+        ------
+        MemoryError
+            If all metadata would take too much room.
+        """
         old = find(self.tree, path)
         n_bytes = self._n_bytes + weigh(new) + PLACE_BYTES * len(path) - (0 if old is None else weigh(old))
         limit = config.get("scheduler.max-metadata-bytes")
@@ -65,6 +72,17 @@ class Metadata(Extension):
             )
         self._n_bytes = n_bytes
         grow(self.tree, path[:-1])[path[-1]] = new
+        self.write_down([path, new])
+
+    def apply_fact(self, change: Any) -> None:
+        """Put what was put."""
+        self.put(*change)
+
+    def facts(self) -> Iterator[Any]:
+        """One change for each value."""
+        for path, value in walk(self.tree, []):
+            if path:
+                yield [path, value]
 
     def get(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> tuple[dict[str, Any], list[Any]]:
         """What is at a path: whether there is anything, the paths of the values below it, and the values."""

@@ -1,13 +1,16 @@
 """What tasks printed and logged: kept for a while, and passed on to the clients that want to see it.
 
-The lines are opaque bytes here. May import: `errors`, `rpc`, `scheduler.membership`; of this folder `extension`.
+A client gets to see the tasks that it submitted or wants, and those that tasks submitted. The lines are opaque bytes
+here. May import: `_core`, `errors`, `rpc`, `scheduler.membership`; of this folder `extension`.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any
 
+from fastdist._core.scheduler.inspect import find, wanted_by
 from fastdist.errors import CommClosedError, MessageError
 from fastdist.rpc.fields import flag, items
 from fastdist.rpc.peer import Handler, Peer
@@ -20,8 +23,47 @@ if TYPE_CHECKING:
 #: What is kept of one task, and of all; the oldest go first.
 MAX_TASK_BYTES = 256 << 10
 MAX_TOTAL_BYTES = 32 << 20
+#: Above this queue for a client it gets no output; it is told how much it missed.
+MAX_QUEUED_BYTES = 16 << 20
 MAX_TASKS = 100_000
 MAX_KEYS_PER_MESSAGE = 100_000
+#: Times that another client than before submitted something, of which is known who it was.
+MAX_TURNS = 10_000
+#: Submissions of users count up from here; those that tasks make count down, and are everybody's.
+FIRST_SUBMISSION = 1 << 31
+
+
+class Submitters:
+    """Which client made which submission, as far as it is remembered.
+
+    Examples
+    --------
+    >>> submitters = Submitters()
+    >>> submitters.note(FIRST_SUBMISSION + 1, 7)
+    >>> submitters.note(FIRST_SUBMISSION + 5, 8)
+    >>> submitters.find(FIRST_SUBMISSION + 3), submitters.find(FIRST_SUBMISSION + 5), submitters.find(12)
+    (7, 8, None)
+    """
+
+    def __init__(self) -> None:
+        #: The first submission of each turn, and the client that had it; a turn lasts until the next one.
+        self._firsts: list[int] = []
+        self._clients: list[int] = []
+
+    def note(self, submission: int, client: int) -> None:
+        """A client made a submission, with a higher number than all before."""
+        if self._clients and self._clients[-1] == client:
+            return
+        if len(self._firsts) >= MAX_TURNS:
+            half = MAX_TURNS // 2
+            del self._firsts[:half], self._clients[:half]
+        self._firsts.append(submission)
+        self._clients.append(client)
+
+    def find(self, submission: int) -> int | None:
+        """The number of the client; None if a task made it, or it is not remembered."""
+        place = bisect_right(self._firsts, submission)
+        return self._clients[place - 1] if place and submission > FIRST_SUBMISSION else None
 
 
 class Output(Extension):
@@ -41,6 +83,7 @@ class Output(Extension):
         self.n_bytes = 0
         #: Clients that want to see it, and how many lines each of them did not get because its queue is long.
         self.watchers: dict[ClientEntry, int] = {}
+        self.submitters = Submitters()
 
     def worker_handlers(self) -> dict[str, Handler]:
         return {"task-output": self.take}
@@ -52,13 +95,32 @@ class Output(Extension):
         """A worker sends lines: for each key one payload."""
         keys = items(fields, "keys", bytes, MAX_KEYS_PER_MESSAGE)
         counts = items(fields, "counts", int, MAX_KEYS_PER_MESSAGE)
-        if not len(keys) == len(counts) == len(buffers):
+        submissions = items(fields, "submissions", int, MAX_KEYS_PER_MESSAGE, default=[])
+        if not len(keys) == len(counts) == len(buffers) or len(submissions) not in (0, len(keys)):
             raise MessageError(f"output of {len(keys)} tasks has {len(buffers)} payloads and {len(counts)} counts")
         payloads = [bytes(payload) for payload in buffers]
         for key, payload in zip(keys, payloads, strict=True):
             self._keep(key, payload)
+        if not self.watchers:
+            return
+        seen_by = [
+            self._who_sees(key, submission)
+            for key, submission in zip(keys, submissions or [0] * len(keys), strict=True)
+        ]
         for entry in list(self.watchers):
-            self._send(entry, keys, sum(counts), payloads)
+            rows = [row for row, clients in enumerate(seen_by) if clients is None or entry.number in clients]
+            if rows:
+                total = sum(counts[row] for row in rows)
+                self._send(entry, [keys[row] for row in rows], total, [payloads[row] for row in rows])
+
+    def _who_sees(self, key: bytes, submission: int) -> set[int] | None:
+        """Numbers of the clients to which a task belongs; None if that cannot be said."""
+        submitter = self.submitters.find(submission)
+        if submitter is None:
+            return None
+        model = self.scheduler.core.model
+        id = find(model, key)
+        return {submitter} if id is None else {submitter, *wanted_by(model, id)}
 
     def _keep(self, key: bytes, payload: bytes) -> None:
         ring = self.kept.setdefault(key, deque())
@@ -75,7 +137,7 @@ class Output(Extension):
 
     def _send(self, entry: ClientEntry, keys: list[bytes], count: int, payloads: list[bytes]) -> None:
         comm = entry.peer.comm
-        if comm.closed or comm.queued_bytes > comm.limits.high_water:
+        if comm.closed or comm.queued_bytes > min(MAX_QUEUED_BYTES, comm.limits.high_water):
             self.watchers[entry] += count
             return
         try:

@@ -11,6 +11,7 @@ import asyncio
 import inspect
 import logging
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from fastdist._core.keys.canonical import encode_key
@@ -297,6 +298,7 @@ class PluginHost(Extension):
         if flag(fields, "idempotent", default=False) and name in self.worker_plugins:
             return {"results": []}, []
         keep(self.worker_plugins, name, payload)
+        self.write_down(["worker", name, payload])
         return await self._everywhere(self._workers(), "plugin-add", name, [payload])
 
     async def drop_worker_plugin(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> Answer:
@@ -305,6 +307,7 @@ class PluginHost(Extension):
         if name not in self.worker_plugins:
             raise ValueError(f"there is no worker plugin {name!r}; {known(self.worker_plugins)}")
         del self.worker_plugins[name]
+        self.write_down(["worker", name, None])
         return await self._everywhere(self._workers(), "plugin-remove", name, [])
 
     def _workers(self) -> dict[str, Peer]:
@@ -350,8 +353,22 @@ class PluginHost(Extension):
         if why is not None:
             logger.warning("the worker at %s gets tasks although %s", entry.address, why)
         entry.status = "running"
-        self.scheduler.core.on_worker_status(entry.number, True)
+        self.scheduler.core.on_worker_status(entry.number, entry.takes_work)
         self.scheduler.wake()
+
+    def apply_fact(self, change: Any) -> None:
+        """Keep a plugin for workers or nannies that come, or keep it no more."""
+        kind, name, payload = change
+        plugins = self.worker_plugins if kind == "worker" else self.nanny_plugins
+        if payload is None:
+            plugins.pop(name, None)
+        else:
+            keep(plugins, name, payload)
+
+    def facts(self) -> Iterator[Any]:
+        """One change for each plugin of workers and of nannies; those of the scheduler are its process's own."""
+        for kind, plugins in (("worker", self.worker_plugins), ("nanny", self.nanny_plugins)):
+            yield from ([kind, name, payload] for name, payload in plugins.items())
 
     # -- plugins of nannies ------------------------------------------------------------------------------------------
 
@@ -361,6 +378,7 @@ class PluginHost(Extension):
         if flag(fields, "idempotent", default=False) and name in self.nanny_plugins:
             return {"results": []}, []
         keep(self.nanny_plugins, name, payload)
+        self.write_down(["nanny", name, payload])
         return await self._everywhere(self._nannies(), "plugin-add", name, [payload])
 
     async def drop_nanny_plugin(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> Answer:
@@ -369,6 +387,7 @@ class PluginHost(Extension):
         if name not in self.nanny_plugins:
             raise ValueError(f"there is no nanny plugin {name!r}; {known(self.nanny_plugins)}")
         del self.nanny_plugins[name]
+        self.write_down(["nanny", name, None])
         return await self._everywhere(self._nannies(), "plugin-remove", name, [])
 
     def _nannies(self) -> dict[str, Peer]:

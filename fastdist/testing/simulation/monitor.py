@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 from fastdist._core.codec.frames import TaskStatus
 from fastdist._core.codec.values import decode_value
-from fastdist._core.scheduler.core import STATE_NAMES, SchedulerCore
+from fastdist._core.scheduler.core import SchedulerCore
 from fastdist._core.scheduler.reasons import Reason
 from fastdist._core.scheduler.transitions import LEGAL
+from fastdist._core.scheduler.views import STATE_NAMES
 from fastdist._core.worker import inspect
 from fastdist.testing.simulation.workloads import ALWAYS, Program, Spec
 

@@ -18,6 +18,7 @@ from fastdist._core.keys.canonical import encode_key
 from fastdist._core.scheduler.core import TO_CLIENT, TO_WORKER, SchedulerCore
 from tests.core.scheduler.frames import (
     EPOCH,
+    DeclaredRow,
     DoneRow,
     Free,
     Retract,
@@ -26,6 +27,7 @@ from tests.core.scheduler.frames import (
     State,
     StateRow,
     TaskRow,
+    declared_frame,
     done_frame,
     read_free,
     read_retract,
@@ -290,6 +292,42 @@ class Cluster:
         self.workers[worker].held.clear()
         self.workers[worker].asked_back.clear()
         self.core.on_worker_lost(worker, blamed, how)
+
+    def cut(self, worker: int) -> None:
+        """The connection of a worker breaks; its process lives."""
+        self.core.on_worker_away(worker)
+
+    def back(self, worker: int, *, executing: Sequence[str] = ()) -> None:
+        """A worker that was away declares what it has over a new connection."""
+        fake = self.workers[worker]
+        fake.functions, fake.options, fake.addresses, fake.asked_back = {}, {}, {}, {}
+        self.core.on_declared(fake.number, self.declaration(fake, executing), True, False)
+        self.core.on_worker_status(fake.number, True)
+
+    def give_up(self, worker: int) -> None:
+        """A worker that is away did not come back in time; it lives and keeps what it has."""
+        self.core.on_worker_lost(worker, False, "cut off")
+        self.workers[worker].alive = False
+
+    def returns(self, worker: int, *, executing: Sequence[str] = ()) -> int:
+        """A worker that was given up is back after all; its new number."""
+        old, number = self.workers[worker], self.worker(self.workers[worker].nthreads)
+        fake = self.workers[number]
+        fake.assigned, fake.held, old.assigned, old.held = old.assigned, old.held, {}, {}
+        fake.types_sent = True
+        self.core.on_worker_away(number)
+        self.back(number, executing=executing)
+        return number
+
+    @staticmethod
+    def declaration(fake: FakeWorker, executing: Sequence[str] = ()) -> bytes:
+        """What a worker has."""
+        rows = [DeclaredRow(id, 0, 0, key=encode_key(key)) for key, id in fake.held.items()]
+        rows += [
+            DeclaredRow(row.id, row.attempt, 1 if key in executing else 2, 0, key=row.key)
+            for key, row in fake.assigned.items()
+        ]
+        return declared_frame(rows, TYPES)
 
     def pause(self, worker: int) -> None:
         """The worker may not start anything."""

@@ -142,6 +142,40 @@ def done_frame(rows: Sequence[DoneRow], new_types: Sequence[str] = (), epoch: in
     return frame(len(rows), columns)
 
 
+@dataclass(frozen=True)
+class DeclaredRow:
+    """What a worker declares of one task; status 0 = held, 1 = executing, 2 = queued, 3 = executes unwanted."""
+
+    id: int
+    attempt: int
+    status: int
+    nbytes: int = 8
+    type: int = 0
+    key: bytes = b""
+
+
+def declared_frame(rows: Sequence[DeclaredRow], types: Sequence[str], epoch: int = EPOCH) -> bytes:
+    """The body of a declaration."""
+    columns = [
+        pack("Q", [epoch]),
+        pack("Q", (row.id for row in rows)),
+        pack("I", (row.attempt for row in rows)),
+        pack("B", (row.status for row in rows)),
+        pack("Q", (row.nbytes for row in rows)),
+        pack("I", (row.type for row in rows)),
+        *pieces(row.key for row in rows),
+        *pieces(name.encode() for name in types),
+    ]
+    return frame(len(rows), columns)
+
+
+def unpack_adopted(body: bytes) -> tuple[int, list[tuple[int, int]]]:
+    """Epoch, and new id and attempt of each row, of the answer to a declaration."""
+    reader = ColumnReader(body, 3)
+    ids, attempts = unpack("Q", reader.column_bytes(1)), unpack("I", reader.column_bytes(2))
+    return unpack("Q", reader.column_bytes(0))[0], list(zip(ids, attempts, strict=True))
+
+
 # -- from the scheduler -------------------------------------------------------------------------------
 
 

@@ -215,6 +215,44 @@ def blamed_without_a_worker(cluster: Cluster, client: FakeClient) -> Callable[[]
     return lambda: cluster.core.on_death_report("tcp://10.0.0.0:1", attempts, "signal 9")
 
 
+@edge("no_worker", "memory")
+def the_worker_that_it_may_run_on_brings_it_back(cluster: Cluster, client: FakeClient) -> Callable[[], object]:
+    client.submit("x", options=cluster.options(workers=[0]))
+    cluster.work_off()
+    cluster.give_up(0)
+    cluster.act()
+    return lambda: cluster.returns(0)
+
+
+@edge("no_worker", "processing")
+def the_worker_that_it_may_run_on_executes_it_still(cluster: Cluster, client: FakeClient) -> Callable[[], object]:
+    client.submit("x", options=cluster.options(workers=[0]))
+    cluster.act()
+    cluster.give_up(0)
+    cluster.act()
+    return lambda: cluster.returns(0, executing=["x"])
+
+
+@edge("ready", "memory")
+def it_is_brought_back(cluster: Cluster, client: FakeClient) -> Callable[[], object]:
+    client.submit("x")
+    cluster.work_off()
+    holder = next(worker.number for worker in cluster.workers if worker.held)
+    cluster.give_up(holder)
+    return lambda: cluster.returns(holder)
+
+
+@edge("waiting", "memory")
+def it_is_brought_back_without_its_input(cluster: Cluster, client: FakeClient) -> Callable[[], object]:
+    client.submit("a")
+    client.submit("x", "a")
+    cluster.work_off()
+    holder = next(worker for worker in cluster.workers if "x" in worker.held)
+    holder.held.pop("a")
+    cluster.give_up(holder.number)
+    return lambda: cluster.returns(holder.number)
+
+
 @edge("processing", "waiting")
 def the_input_of_a_task_sent_ahead_is_tried_again(cluster: Cluster, client: FakeClient) -> Callable[[], object]:
     client.submit("a", options=cluster.options(retries=1))

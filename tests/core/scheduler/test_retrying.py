@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
 from fastdist._core.codec.frames import TaskStatus
 from fastdist._core.keys.canonical import encode_key
 from tests.core.scheduler.builders import Cluster
@@ -27,7 +25,6 @@ def test_all_that_is_wanted_behind_a_retried_task_is_told_pending_once() -> None
     assert [client.heard(key) for key in ("root", "middle", "last")] == [[ERRED, PENDING]] * 3
 
 
-@pytest.mark.xfail(reason="a record that was refused takes no work while something depends on it", strict=True)
 def test_a_task_that_was_refused_can_be_submitted_anew() -> None:
     cluster = Cluster([1])
     client = cluster.client()
@@ -40,3 +37,17 @@ def test_a_task_that_was_refused_can_be_submitted_anew() -> None:
     client.submit_rows([client.row("input"), client.row("task", "input"), client.row("other", "task")])
     cluster.work_off()
     assert client.heard("other") == [FINISHED]
+
+
+def test_a_task_that_was_refused_takes_no_work_that_would_wait_for_itself() -> None:
+    cluster = Cluster([1])
+    client = cluster.client()
+    client.submit("input")
+    cluster.act()
+    client.cancel("input")
+    client.submit_rows([replace(client.row("task", "input"), wanted=False), client.row("wanted", "task")])
+    cluster.act()
+    client.submit_rows([client.row("task", "wanted")])
+    cluster.act()
+    assert cluster.state("task") == "erred"
+    cluster.core.validate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from fastdist.rpc.fields import number, text
@@ -51,6 +52,7 @@ class Events(Coordinator):
         self.entry(peer)
         if name not in self.flags:
             self.check_room(self.flags)
+            self.write_down([name, True])
         self.flags.add(name)
         for waiter in self.lines.pop(name, {}).values():
             waiter.finish(True)
@@ -58,7 +60,19 @@ class Events(Coordinator):
     def clear(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
         """Take a flag back."""
         self.entry(peer)
-        self.flags.discard(name_of(fields))
+        name = name_of(fields)
+        if name in self.flags:
+            self.write_down([name, False])
+        self.flags.discard(name)
+
+    def apply_fact(self, change: Any) -> None:
+        """Set or clear a flag."""
+        (self.flags.add if change[1] else self.flags.discard)(change[0])
+
+    def facts(self) -> Iterator[Any]:
+        """The flags that are set."""
+        for name in self.flags:
+            yield [name, True]
 
     def is_set(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> dict[str, Any]:
         """Whether a flag is set."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,9 +93,26 @@ class MultiLocks(Coordinator):
         if len(free) < wish.count:
             return False
         self.check_room(self.taken)
-        self.holdings[id] = Holding(wish.owner, free)
-        self.taken.update(dict.fromkeys(free, id))
+        self._hold(id, wish.owner, free)
+        self.write_down([id, wish.owner.client, wish.owner.worker, free])
         return True
+
+    def _hold(self, id: str, owner: Owner, names: list[bytes]) -> None:
+        self.holdings[id] = Holding(owner, names)
+        self.taken.update(dict.fromkeys(names, id))
+
+    def apply_fact(self, change: Any) -> None:
+        """Take names, or give them back."""
+        id, client, worker, names = change
+        if names is None:
+            self._end(id)
+        else:
+            self._hold(id, Owner(client, worker), names)
+
+    def facts(self) -> Iterator[Any]:
+        """What each request has got."""
+        for id, holding in self.holdings.items():
+            yield [id, holding.owner.client, holding.owner.worker, holding.names]
 
     def _end(self, id: str) -> bool:
         holding = self.holdings.pop(id, None)
@@ -103,6 +120,7 @@ class MultiLocks(Coordinator):
             return False
         for name in holding.names:
             del self.taken[name]
+        self.write_down([id, -1, None, None])
         return True
 
     def _serve(self) -> None:

@@ -7,13 +7,14 @@ first in the queue again. May import: `rpc`, `scheduler.extensions.coordination`
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastdist.rpc.fields import number, text, whole
 from fastdist.rpc.peer import Handler, Peer
 from fastdist.scheduler.extensions.coordination.coordinator import Coordinator, Line, name_of, shown, within
-from fastdist.scheduler.extensions.coordination.values import Value, Values
+from fastdist.scheduler.extensions.coordination.values import Value, Values, fact_of
 from fastdist.scheduler.membership import ClientEntry
 
 #: Bytes in one answer, beyond the first value, and values in it.
@@ -85,9 +86,10 @@ class Queues(Coordinator):
         queue = self.queues.get(name)
         if queue is None:
             self.check_room(self.queues)
-            self.queues[name] = OneQueue(max(0, maxsize))
+            queue = self.queues[name] = OneQueue(max(0, maxsize))
         else:
             queue.n_handles += 1
+        self.write_down(["uses", name, queue.maxsize, queue.n_handles])
 
     async def put(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
         """Put a value at the end, once there is room."""
@@ -99,7 +101,7 @@ class Queues(Coordinator):
         value = self._values.take(fields, buffers)
         if not queue.full:
             self._remember(owner.client, request)
-            self._add(queue, value)
+            self._add(name, queue, value)
             return
         try:
             added = await self.wait(peer, queue.putting, request, owner, timeout, value)
@@ -129,9 +131,12 @@ class Queues(Coordinator):
 
     def received(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
         """A client has what it was given."""
-        given = self.given.pop((self.entry(peer).number, text(fields, "request", 256)), None)
+        request = self.entry(peer).number, text(fields, "request", 256)
+        given = self.given.pop(request, None)
         for value in given.values if given else ():
             self._values.drop(value)
+        if given:
+            self.write_down(["received", given.name, *request])
 
     def give_back(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
         """A client does not wait any more, or does not want what it was given."""
@@ -156,6 +161,7 @@ class Queues(Coordinator):
         if queue is None:
             return
         queue.n_handles -= 1
+        self.write_down(["uses", name, queue.maxsize, queue.n_handles])
         if queue.n_handles > 0:
             return
         del self.queues[name]
@@ -172,23 +178,21 @@ class Queues(Coordinator):
             raise RuntimeError(f"the queue {shown(name)} does not exist (any more): all that used it have closed it")
         return queue
 
-    def _add(self, queue: OneQueue, value: Value, first: bool = False) -> None:
+    def _add(self, name: bytes, queue: OneQueue, value: Value) -> None:
         if len(queue.values) >= MAX_VALUES:
             raise RuntimeError(f"the queue has {MAX_VALUES} values, which is the limit: give it a maxsize=")
-        if first:
-            queue.values.appendleft(value)
-        else:
-            queue.values.append(value)
-        self._serve(queue)
+        queue.values.append(value)
+        self.write_down(["added", name, fact_of(value)])
+        self._serve(name, queue)
 
-    def _serve(self, queue: OneQueue) -> None:
+    def _serve(self, name: bytes, queue: OneQueue) -> None:
         """Give values to those who wait for them, and room to those who wait for that, as long as both are there."""
         while True:
             if queue.values and queue.getting:
                 request = next(iter(queue.getting))
                 waiter = queue.getting.pop(request)
                 if not waiter.future.done():
-                    name, limit = waiter.detail
+                    _, limit = waiter.detail
                     waiter.finish(self._take(queue, name, waiter.owner.client, request, limit))
             elif queue.putting and not queue.full:
                 request = next(iter(queue.putting))
@@ -196,13 +200,14 @@ class Queues(Coordinator):
                 if not waiter.future.done():
                     self._remember(waiter.owner.client, request)
                     queue.values.append(waiter.detail)
+                    self.write_down(["added", name, fact_of(waiter.detail)])
                     waiter.finish(True)
             else:
                 return
 
     def _give(self, queue: OneQueue, name: bytes, client: int, request: str, limit: int) -> Given:
         given = self._take(queue, name, client, request, limit)
-        self._serve(queue)
+        self._serve(name, queue)
         return given
 
     def _take(self, queue: OneQueue, name: bytes, client: int, request: str, limit: int) -> Given:
@@ -216,12 +221,14 @@ class Queues(Coordinator):
         given = Given(name, values)
         if values:
             self.given[client, request] = given
+            self.write_down(["given", name, client, request, len(values)])
         return given
 
     def _take_back(self, client: int, request: str) -> None:
         given = self.given.pop((client, request), None)
         if given is None:
             return
+        self.write_down(["back", given.name, client, request])
         queue = self.queues.get(given.name)
         for value in reversed(given.values):
             if queue is None:
@@ -229,7 +236,7 @@ class Queues(Coordinator):
             else:
                 queue.values.appendleft(value)
         if queue is not None:
-            self._serve(queue)
+            self._serve(given.name, queue)
 
     def _is_new(self, client: int, request: str) -> bool:
         if request in self._put.get(client, ()):
@@ -240,8 +247,55 @@ class Queues(Coordinator):
     def _remember(self, client: int, request: str) -> None:
         known = self._put.setdefault(client, OrderedDict())
         known[request] = None
+        self.write_down(["asked", b"", client, request])
         if len(known) > REMEMBERED_PUTS:
             known.popitem(last=False)
+
+    # -- the journal ---------------------------------------------------------------------------------------------------
+
+    def apply_fact(self, change: Any) -> None:
+        """Do again what was done with one queue; the core's own record keeps the tasks."""
+        what, name, *more = change
+        queue = self.queues.get(name)
+        if what == "uses":
+            maxsize, n_handles = more
+            if n_handles <= 0:
+                for value in self.queues.pop(name).values:
+                    self._values.forget(value)
+            else:
+                self.queues.setdefault(name, OneQueue(maxsize)).n_handles = n_handles
+        elif what == "asked":
+            self._remember(*more)
+        elif what == "added":
+            self.queues[name].values.append(self._values.restore(more[0]))
+        elif what == "given":
+            client, request, count = more
+            self.given[client, request] = Given(name, [self.queues[name].values.popleft() for _ in range(count)])
+        else:
+            values = self.given.pop((more[0], more[1])).values
+            if what == "back" and queue is not None:
+                queue.values.extendleft(reversed(values))
+            else:
+                for value in values:
+                    self._values.forget(value)
+
+    def facts(self) -> Iterator[Any]:
+        """Each queue with its values, and what is on its way to clients."""
+        for name, queue in self.queues.items():
+            yield ["uses", name, queue.maxsize, queue.n_handles]
+            for (client, request), given in self.given.items():
+                if given.name == name:
+                    yield from (["added", name, fact_of(value)] for value in given.values)
+                    yield ["given", name, client, request, len(given.values)]
+            yield from (["added", name, fact_of(value)] for value in queue.values)
+        for client, requests in self._put.items():
+            yield from (["asked", b"", client, request] for request in requests)
+
+    async def started(self) -> None:
+        """Requests of clients that are gone are not repeated; tasks that only they were given are let go."""
+        self._put = {client: known for client, known in self._put.items() if client in self.scheduler.clients_away}
+        waiting = (value for queue in self.queues.values() for value in queue.values)
+        self._values.keep_only([*waiting, *(value for given in self.given.values() for value in given.values)])
 
     def client_gone(self, entry: ClientEntry) -> None:
         """What it was given and never got is in the queue again."""

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,13 +82,15 @@ class Semaphores(Coordinator):
         if semaphore is None:
             self.check_room(self.semaphores)
             semaphore = self.semaphores[name] = Semaphore(max_leases, is_lock)
+            self.write_down(["made", name, max_leases, is_lock])
         elif semaphore.max_leases != max_leases:
             raise ValueError(
                 f"Inconsistent max leases: {max_leases}, expected: {semaphore.max_leases} (the semaphore {shown(name)} "
                 "exists already; close it first, or use another name)"
             )
-        elif not is_lock:
+        elif not is_lock and semaphore.is_lock:
             semaphore.is_lock = False
+            self.write_down(["made", name, max_leases, False])
         return semaphore
 
     async def acquire(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> dict[str, Any]:
@@ -104,7 +106,7 @@ class Semaphores(Coordinator):
         if id in semaphore.leases:
             return {"acquired": True}
         if not semaphore.line and len(semaphore.leases) < semaphore.max_leases:
-            self._grant(semaphore, id, lease)
+            self._grant(name, semaphore, id, lease)
             return {"acquired": True}
         if timeout is not None and timeout <= 0:
             return {"acquired": False}
@@ -159,6 +161,7 @@ class Semaphores(Coordinator):
         semaphore = self.semaphores.pop(name, None)
         if semaphore is None:
             return
+        self.write_down(["gone", name])
         if semaphore.leases or semaphore.line:
             logger.warning(
                 "the semaphore %s is closed while %d leases are held and %d requests wait",
@@ -169,7 +172,8 @@ class Semaphores(Coordinator):
 
     # -- leases --------------------------------------------------------------------------------------------------------
 
-    def _grant(self, semaphore: Semaphore, id: str, lease: Lease) -> None:
+    def _grant(self, name: bytes, semaphore: Semaphore, id: str, lease: Lease) -> None:
+        self.write_down(fact_of(name, id, lease))
         lease.expires = time.monotonic() + lease.timeout
         semaphore.leases[id] = lease
         if lease.expires < self._check_due:
@@ -179,12 +183,14 @@ class Semaphores(Coordinator):
         """End a lease and give it to the next in line."""
         semaphore = self.semaphores[name]
         ended = semaphore.leases.pop(id, None) is not None
+        if ended:
+            self.write_down(["ended", name, id])
         while semaphore.line and len(semaphore.leases) < semaphore.max_leases:
             next_id = next(iter(semaphore.line))
             waiter = semaphore.line.pop(next_id)
             # One that is over, by its timeout, has not been taken out yet.
             if not waiter.future.done():
-                self._grant(semaphore, next_id, waiter.detail)
+                self._grant(name, semaphore, next_id, waiter.detail)
                 waiter.finish(True)
         self._forget_idle(name)
         return ended
@@ -193,6 +199,7 @@ class Semaphores(Coordinator):
         semaphore = self.semaphores.get(name)
         if semaphore is not None and semaphore.is_lock and not semaphore.leases and not semaphore.line:
             del self.semaphores[name]
+            self.write_down(["gone", name])
 
     def _end_all(self, ends: Callable[[Lease], bool], why: str, level: int = logging.WARNING) -> None:
         for name, semaphore in list(self.semaphores.items()):
@@ -209,6 +216,36 @@ class Semaphores(Coordinator):
     def worker_gone(self, entry: WorkerEntry, why: str) -> None:
         """The leases of its tasks end."""
         self._end_all(lambda lease: lease.owner.worker == entry.address, f"the worker {entry.address} is gone ({why})")
+
+    # -- the journal ---------------------------------------------------------------------------------------------------
+
+    def apply_fact(self, change: Any) -> None:
+        """Make or forget a semaphore, give or end a lease."""
+        what, name, *more = change
+        if what == "made":
+            semaphore = self.semaphores.setdefault(name, Semaphore(*more))
+            semaphore.max_leases, semaphore.is_lock = more
+        elif what == "gone":
+            self.semaphores.pop(name, None)
+        elif what == "ended":
+            self.semaphores[name].leases.pop(more[0], None)
+        else:
+            id, client, worker, timeout = more
+            # A whole timeout from now on: its holder could not refresh it.
+            lease = Lease(Owner(client, worker), timeout, time.monotonic() + timeout)
+            self.semaphores[name].leases[id] = lease
+
+    def facts(self) -> Iterator[Any]:
+        """Each semaphore, and its leases."""
+        for name, semaphore in self.semaphores.items():
+            yield ["made", name, semaphore.max_leases, semaphore.is_lock]
+            for id, lease in semaphore.leases.items():
+                yield fact_of(name, id, lease)
+
+    async def started(self) -> None:
+        """Leases of an earlier life end, too, if they are not refreshed."""
+        if any(each.leases for each in self.semaphores.values()):
+            self._check_leases()
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
@@ -233,3 +270,8 @@ class Semaphores(Coordinator):
         """The scheduler closes."""
         if self._check is not None:
             self._check.cancel()
+
+
+def fact_of(name: bytes, id: str, lease: Lease) -> list[Any]:
+    """A lease, as the journal has it."""
+    return ["lease", name, id, lease.owner.client, lease.owner.worker, lease.timeout]

@@ -5,6 +5,7 @@ May import: `config`, `rpc`, `scheduler.extensions`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +65,20 @@ class Values:
         self.n_bytes += size
         return value
 
+    def restore(self, fact: list[Any]) -> Value:
+        """A value that the journal has; the core's own record keeps its tasks."""
+        value = Value(*fact)
+        self.n_bytes += len(value.payload)
+        return value
+
+    def keep_only(self, values: Iterable[Value]) -> None:
+        """Let go of the tasks that none of these values needs: what was given away in an earlier life."""
+        self._keeper.keep_only(id for value in values for id in value.ids)
+
+    def forget(self, value: Value) -> None:
+        """As `drop`, for a value whose tasks the core has let go of already."""
+        self.n_bytes -= len(value.payload)
+
     def share(self, value: Value) -> Value:
         """The same value once more, for somebody who has yet to say that it arrived."""
         self.n_bytes += len(value.payload)
@@ -75,3 +90,8 @@ class Values:
         if value.ids:
             self._keeper.release(value.ids)
             value.ids = []
+
+
+def fact_of(value: Value) -> list[Any]:
+    """A value, as the journal has it."""
+    return [value.payload, value.keys, value.ids]

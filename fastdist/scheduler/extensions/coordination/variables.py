@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from fastdist.rpc.fields import number, text
 from fastdist.rpc.peer import Handler, Peer
 from fastdist.scheduler.extensions.coordination.coordinator import Coordinator, Line, name_of, shown, within
-from fastdist.scheduler.extensions.coordination.values import Value, Values
+from fastdist.scheduler.extensions.coordination.values import Value, Values, fact_of
 from fastdist.scheduler.membership import ClientEntry
 
 
@@ -46,6 +47,7 @@ class Variables(Coordinator):
         value = self._values.take(fields, buffers)
         self._drop(name)
         self.variables[name] = value
+        self.write_down([name, fact_of(value)])
         for waiter in self.lines.pop(name, {}).values():
             waiter.finish(True)
 
@@ -78,7 +80,28 @@ class Variables(Coordinator):
     def delete(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
         """Forget a value."""
         self.entry(peer)
-        self._drop(name_of(fields))
+        name = name_of(fields)
+        if name in self.variables:
+            self._drop(name)
+            self.write_down([name, None])
+
+    def apply_fact(self, change: Any) -> None:
+        """Set or delete a value."""
+        name, fact = change
+        old = self.variables.pop(name, None)
+        if old is not None:
+            self._values.forget(old)
+        if fact is not None:
+            self.variables[name] = self._values.restore(fact)
+
+    def facts(self) -> Iterator[Any]:
+        """One change for each variable."""
+        for name, value in self.variables.items():
+            yield [name, fact_of(value)]
+
+    async def started(self) -> None:
+        """What was on its way to clients in an earlier life is asked for again."""
+        self._values.keep_only(self.variables.values())
 
     def client_gone(self, entry: ClientEntry) -> None:
         """What was given to it need not be kept for it."""
