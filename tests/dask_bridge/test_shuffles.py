@@ -138,6 +138,6 @@ def test_shuffles_of_more_than_fits_are_right_and_bounded(client: Client, size: 
     now = client.scheduler_info(n_workers=-1)["workers"]
     assert now.keys() == workers, "a worker died"
     written = client.run(lambda dask_worker: dask_worker._spill_store.disk_bytes_written)
-    assert all(written.values()), "nothing was too large for the memory"
+    assert any(written.values()), "nothing was too large for the memory"
     peaks = client.run(own_peak_memory)
     assert all(peaks[address] < now[address]["memory_limit"] for address in peaks)
