@@ -8,6 +8,7 @@ breaks is opened anew within the grace time; what the scheduler has not applied 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -217,6 +218,19 @@ class SchedulerConnection(Sending):
                 # When it has returned, it is known whether there will be another connection.
                 await peer.wait_closed()
                 await asyncio.sleep(0)
+
+    def ask(self, op: str, **fields: Any) -> concurrent.futures.Future[Reply]:
+        """Ask the scheduler something right now; the future gets what `call` would return or raise.
+
+        Raises
+        ------
+        CommClosedError
+            If there is no connection.
+        """
+        self._send_before()
+        if self._peer is None:
+            raise CommClosedError(f"{op!r} cannot be asked of the scheduler at {self.address}: there is no connection")
+        return self._peer.call_threadsafe(op, **fields)
 
     def tell(self, op: str, **fields: Any) -> None:
         """Send the scheduler a message that wants no answer, at once.

@@ -140,25 +140,28 @@ class Scatterer:
         payloads = values if in_process else [b"".join(results.dumps(value)) for value in values]
         sizes = [size_of(value) for value in values] if in_process else [len(payload) for payload in payloads]
         # Ids have to arrive in order: none may be given out for what cannot be sent yet.
-        await self._connection.ready("scatter", timeout)
         lock = self._connection.submitter.lock
+        await self._connection.ready("scatter", timeout)
         # A thread that holds it may wait for this very loop: never block on it.
-        while not lock.acquire(blocking=False):  # noqa: ASYNC110
+        while not lock.acquire(blocking=False):
             await asyncio.sleep(LOCK_PAUSE)
+            await self._connection.ready("scatter", timeout)
         try:
             first_id, made = self._table.add_keys(keys)
+            # Sent before another thread can be given an id.
+            answer = self._connection.ask(
+                "scatter",
+                keys=keys,
+                sizes=sizes,
+                first_client_id=first_id,
+                workers=workers,
+                broadcast=broadcast,
+                patience=timeout,
+            )
         finally:
             lock.release()
         futures.update(zip(keys, made, strict=True))
-        reply = await self._connection.call(
-            "scatter",
-            keys=keys,
-            sizes=sizes,
-            first_client_id=first_id,
-            workers=workers,
-            broadcast=broadcast,
-            patience=timeout,
-        )
+        reply = await asyncio.wrap_future(answer)
         rows = reply.get("tasks")
         if not isinstance(rows, list | tuple) or len(rows) != len(keys):
             raise MessageError("the reply to 'scatter' does not have one row for each key")

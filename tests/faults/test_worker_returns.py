@@ -148,7 +148,8 @@ def test_a_worker_that_was_stopped_goes_on_where_it_was(client: Client, gate: Ga
     finally:
         os.kill(entry.pid, signal.SIGCONT)
     assert future.result(timeout=20) == entry.pid
-    assert (gate.arrivals(), entry.away) == (1, False)
+    until(lambda: not entry.away, "its declaration")
+    assert gate.arrivals() == 1
 
 
 def test_a_process_that_was_killed_is_not_waited_for(client: Client, gate: Gate) -> None:

@@ -114,7 +114,7 @@ def test_tasks_beside_a_killed_one_start_over_without_blame(tmp_path: Path, even
         bystander = client.submit(waits_for, str(tmp_path / "go"))
         future = client.submit(sleeps, str(tmp_path))
         assert eventually((tmp_path / "sleeps-began").exists)
-        assert eventually((tmp_path / "go-began").exists)
+        assert eventually(lambda: (tmp_path / "go-began").exists() and (tmp_path / "go-began").read_text() != "")
         first = (tmp_path / "go-began").read_text()
         future.cancel(stop="kill")
         assert eventually(lambda: (tmp_path / "go-began").read_text() not in ("", first))
