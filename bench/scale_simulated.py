@@ -158,14 +158,12 @@ def measure(n_workers: int, options: argparse.Namespace) -> float:
     n = scale.monitor.executed
     core = {name: spent / n * 1e6 for name, spent in scale.core.seconds.items()}
     total = sum(core.values())
-    transitions = scale.core.counts()["transitions"] + scale.monitor.transitions
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"{n_workers:6} workers, {n} tasks: scheduler {total:.2f} us a task ("
         + ", ".join(f"{name} {spent:.2f}" for name, spent in sorted(core.items()))
         + f"); {n / scale.core.calls['on_done']:.1f} tasks a DONE frame, {n / scale.core.calls['act']:.0f} a batch; "
-        f"everything {seconds / n * 1e6:.1f} us a task, {seconds:.0f} s; peak {peak:.0f} MiB; "
-        f"{transitions / n:.1f} transitions a task in scheduler and workers",
+        f"everything {seconds / n * 1e6:.1f} us a task, {seconds:.0f} s; peak {peak:.0f} MiB",
         flush=True,
     )
     return total
