@@ -219,6 +219,7 @@ class Pair:
             if task.id < 0:
                 assert view["id"] not in self.by_id, "an id means a second task"
                 task.id = view["id"]
+                self.by_id = {id: known for id, known in self.by_id.items() if known is not task}
                 self.by_id[task.id] = task
         for key, view in views.items():
             assert self.of_core(view) == self.of_model(tasks[key]), f"{key!r} differs"

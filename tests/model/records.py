@@ -167,7 +167,7 @@ class Worker:
     new_options: list[bytes] = field(default_factory=list)
     new_addresses: list[tuple[int, str]] = field(default_factory=list)
     rows: list[tuple] = field(default_factory=list)
-    frees: list[Task] = field(default_factory=list)
+    frees: list[Task | int] = field(default_factory=list)
     freed_functions: list[bytes] = field(default_factory=list)
     retracts: list[tuple[Task, int]] = field(default_factory=list)
     #: Ids of tasks that were taken from the worker, and execute there still.

@@ -575,8 +575,7 @@ class Reference:
                 prefix = self.universe.prefix(encode_key(0))
                 task = self.tasks[key] = Task(key, None, b"", None, 0, prefix, state=State.SCATTERING)
             if task.function is None and task.state in (State.ERRED, State.RELEASED):
-                # Whatever is on its way about what it was means another task.
-                task.error, task.state, task.id = None, State.SCATTERING, -1
+                task.error, task.state = None, State.SCATTERING
             client.ids[id] = task
             task.want(client, id)
             if task.state is State.RELEASED:
