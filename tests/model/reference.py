@@ -562,6 +562,12 @@ class Reference:
                 self.fail(task, payload)
         self.tidy()
 
+    def rename(self, task: Task) -> None:
+        """The task gets another id: what is on its way about what it was means nothing any more."""
+        for worker in self.universe.workers:
+            worker.frees = [task.id if each is task else each for each in worker.frees]
+        task.id = -1
+
     def on_scatter(self, number: int, first_id: int, keys: Sequence[bytes]) -> list[tuple[Task, bool]]:
         """A client announces data."""
         client = self.universe.clients[number]
@@ -576,6 +582,7 @@ class Reference:
                 task = self.tasks[key] = Task(key, None, b"", None, 0, prefix, state=State.SCATTERING)
             if task.function is None and task.state in (State.ERRED, State.RELEASED):
                 task.error, task.state = None, State.SCATTERING
+                self.rename(task)
             client.ids[id] = task
             task.want(client, id)
             if task.state is State.RELEASED:

@@ -42,6 +42,26 @@ def test_each_fault_happens(kind: str) -> None:
     assert report.faults
 
 
+@pytest.mark.parametrize("kind", ["kill_worker", "cut_client", "kill_client", "wall"])
+def test_scattered_data_arrives_or_is_told_to_be_lost(kind: str) -> None:
+    for seed in range(4):
+        machines = [Machine(f"m{number}", 2) for number in range(3)]
+        report = assert_seed_passes(
+            seed, scattered=0.8, faults=[kind], fault_rate=10.0, graphs=[("tree", 60)], machines=machines, n_clients=3
+        )
+        assert report.executed
+
+
+@pytest.mark.parametrize("kind", ["kill_worker", "cut_worker", "freeze_worker"])
+def test_policies_of_retries_are_kept_under_faults(kind: str) -> None:
+    for seed in range(4):
+        machines = [Machine(f"m{number}", 2) for number in range(3)]
+        report = assert_seed_passes(
+            seed, special=0.5, faults=[kind], fault_rate=5.0, graphs=[("random", 100)], machines=machines, seconds=1e-3
+        )
+        assert report.executed
+
+
 def test_the_same_seed_gives_the_same_trace_in_another_process() -> None:
     """The order of sets and dicts of text differs between processes: nothing may depend on it."""
     seed = next(seed for seed in range(100) if Scenario.drawn(seed).fault_rate > 1)
@@ -65,4 +85,8 @@ def test_the_same_seed_gives_the_same_trace_in_another_process() -> None:
 
 
 def test_dependents_of_what_is_retried_are_told_that_they_are_pending() -> None:
-    assert_seed_passes(86, fault_rate=0.0)
+    assert_seed_passes(86, fault_rate=0.0, scattered=0.0)
+
+
+def test_data_that_is_scattered_again_is_not_freed_for_what_it_was() -> None:
+    assert_seed_passes(5396)

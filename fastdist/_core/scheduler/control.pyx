@@ -182,6 +182,8 @@ cdef list begin_scatter(Model model, ClientRecord client, uint64_t first_id, lis
         if task.state == ERRED and task.function == NONE:
             erred_to_released(model, slot)
         if task.state == RELEASED and task.function == NONE:
+            # Its workers may not have heard yet that they shall drop what it was: that must not take the new data.
+            task.generation += 1
             model.set_state(task, SCATTERING)
         client.set_slot(id, slot)
         model.add_want(slot, client.number, id)

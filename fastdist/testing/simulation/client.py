@@ -1,7 +1,7 @@
 """A client of a simulation: the real table of futures, batches and outbox, on virtual connections.
 
-What the user does with it - submit, release, cancel, retry - is drawn by the dice. May import: its siblings, the
-client's core and outbox.
+What the user does with it - submit, scatter, release, cancel, retry - is drawn by the dice. May import: its siblings,
+the client's core and outbox.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from fastdist.client.row_encoding import add_rows
 from fastdist.testing.simulation import scheduler
 from fastdist.testing.simulation.kernel import Process
 from fastdist.testing.simulation.network import Connection, Kind, Network
+from fastdist.testing.simulation.scattering import Scatterer
 from fastdist.testing.simulation.workloads import Graph, Program
 
 if TYPE_CHECKING:
@@ -51,9 +52,7 @@ class SimulatedClient:
         Seconds for which it tries to come back.
     """
 
-    def __init__(
-        self, name: str, network: Network, program: Program, monitor: Monitor, grace: float
-    ) -> None:
+    def __init__(self, name: str, network: Network, program: Program, monitor: Monitor, grace: float) -> None:
         self.name = name
         self.network = network
         self.kernel = network.kernel
@@ -78,7 +77,10 @@ class SimulatedClient:
         self._submissions = 0
         self._calls: dict[int, tuple[str, dict[str, Any], Callable[[dict[str, Any]], object] | None]] = {}
         self._called = 0
+        #: Calls that mean nothing on another connection.
+        self._once: dict[int, None] = {}
         self._deadline = 0.0
+        self._scatterer = Scatterer(self)
         monitor.client_came(self)
         self._connect()
 
@@ -102,12 +104,17 @@ class SimulatedClient:
             self.process.after(RETURN_PAUSE, self._connect)
 
     def on_closed(self, connection: Connection, reason: str) -> None:
-        """The scheduler cannot be reached."""
+        """The scheduler cannot be reached, or a worker."""
+        self._scatterer.on_closed(connection)
         if connection is not self.connection or self.is_over:
             return
         if not self._waits_for_welcome:
             self._deadline = self.kernel.now + self.grace
         self.connection = None
+        for number in self._once:
+            self._calls.pop(number, None)
+        self._once.clear()
+        self._scatterer.lose_scheduler()
         self._try_again()
 
     def give_up(self) -> None:
@@ -120,11 +127,14 @@ class SimulatedClient:
     def on_message(self, connection: Connection, kind: Kind, body: Any) -> None:
         """Something arrived."""
         if connection is not self.connection or self.is_over:
+            if kind == "reply" and not self.is_over:
+                self._scatterer.on_reply(connection, body)
             return
         if kind == FrameKind.STATE:
             self._on_state(body)
         elif kind == "reply":
             call = self._calls.pop(body["re"], None)
+            self._once.pop(body["re"], None)
             if call is not None and call[2] is not None:
                 call[2](body)
         elif kind == "applied":
@@ -170,11 +180,17 @@ class SimulatedClient:
             self.outbox.add(kind, body)
 
     def call(
-        self, op: str, fields: dict[str, Any], then: Callable[[dict[str, Any]], object] | None = None
+        self,
+        op: str,
+        fields: dict[str, Any],
+        then: Callable[[dict[str, Any]], object] | None = None,
+        again: bool = True,
     ) -> None:
-        """Ask the scheduler something; it is asked again after the connection broke."""
+        """Ask the scheduler something; with `again`, it is asked once more after the connection broke."""
         self._called += 1
         self._calls[self._called] = (op, fields, then)
+        if not again:
+            self._once[self._called] = None
         if self.is_connected:
             self._now(op, {**fields, "id": self._called})
 
@@ -184,9 +200,7 @@ class SimulatedClient:
 
         def compare(answer: dict[str, Any]) -> None:
             unknown = [
-                id
-                for id, row in zip(pending, answer["tasks"], strict=True)
-                if row is None and self._status(id) == 0
+                id for id, row in zip(pending, answer["tasks"], strict=True) if row is None and self._status(id) == 0
             ]
             for id in unknown:
                 self.monitor.state_heard(self, id, TaskStatus.STATUS_CANCELLED, True)
@@ -221,9 +235,20 @@ class SimulatedClient:
     # -- what the user does
 
     def submit(self, graph: Graph, frame_bytes: int = 1 << 20) -> None:
-        """Submit a graph."""
+        """Submit a graph; the data that it needs is scattered first."""
         if self.is_over:
             return
+        if any(key not in self.futures for key in graph.rows.externals):
+            self._scatterer.scatter(graph.rows.externals, lambda: self._submit_with_data(graph, frame_bytes))
+        else:
+            self._submit_with_data(graph, frame_bytes)
+
+    def _submit_with_data(self, graph: Graph, frame_bytes: int) -> None:
+        data = [self.futures.get(key) for key in graph.rows.externals]
+        gone = (TaskStatus.STATUS_CANCELLED, TaskStatus.STATUS_LOST)
+        if self.is_over or any(future is None or future.state in gone for future in data):
+            return
+        externals = [future.id for future in data if future is not None]
         self._submissions += 1
         batch = TaskBatch(
             self.table, lambda body: self._send(FrameKind.TASKS, body), self._lock, _no_fallback, self._is_new,
@@ -235,13 +260,14 @@ class SimulatedClient:
         numbers.extend(batch.add_options(packed) for packed in rows.packed)
         made, _ = add_rows(
             batch, rows.keys, rows.arguments, [None] * len(rows.keys), array("I", [function]) * len(rows.keys),
-            array("I", [numbers[option] for option in rows.options]), rows.flags, rows.offsets, rows.needs, [],
+            array("I", [numbers[option] for option in rows.options]), rows.flags, rows.offsets, rows.needs, externals,
         )  # fmt: skip
         for row, future in made.items():
-            self._keep(graph.specs[row].key, future)
+            self.keep(graph.specs[row].key, future)
         batch.finish()
 
-    def _keep(self, key: str, future: FutureSlot) -> None:
+    def keep(self, key: str, future: FutureSlot) -> None:
+        """The user keeps this future, and wants to be told when it is done."""
         known = self.futures.get(key)
         if known is not None:
             if known.id == future.id:
@@ -266,6 +292,8 @@ class SimulatedClient:
             id = self.futures.pop(key).id
             del self.names[id]
             self.monitor.waiter_left(self, id)
+            # A task that failed does not keep its inputs: it may find them gone when it is tried again.
+            self.monitor.n_losses += self.program.specs[key].scattered
         dropped = b""
         if forget_functions:
             dropped = b"".join(self._functions)

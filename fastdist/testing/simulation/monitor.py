@@ -76,6 +76,9 @@ class Monitor:
         self.executed = 0
         self.scheduler_transitions = 0
         self.disk_faults = 0
+        #: How often data may have gone: workers that were given up, what no worker took, what a client released, and
+        #: holders that another worker could not reach: the scheduler takes that for a loss.
+        self.n_losses = 0
         #: State of each task as the transitions tell it, and how many are in each.
         self.states: dict[Any, str] = {}
         self.counts: Counter[str] = Counter()
@@ -165,9 +168,10 @@ class Monitor:
             return
         # A row that a broken connection swallowed makes a gap.
         again = self.repeats or client.n_returns or local or status == CANCELLED
-        if known != PENDING and (
-            (status != PENDING and not again) or (known == LOST and status not in (LOST, CANCELLED))
-        ):
+        if known == LOST or (known != PENDING and self._may_be_lost(key)):
+            # What was refused has an outcome once it is submitted anew; data may be lost, and scattered again.
+            known = PENDING
+        if known != PENDING and status != PENDING and not again:
             raise Violation(
                 f"{client.name} hears of {key} ({id}): {TaskStatus(status).name} after {TaskStatus(known).name}"
             )
@@ -225,11 +229,18 @@ class Monitor:
     def _check_refused(self, client: SimulatedClient, key: str) -> None:
         """An input was cancelled while a task that needs it was on its way: that one is refused for all clients.
 
-        The record keeps that until nothing depends on it any more, even if the task is submitted anew by then.
+        The record keeps that until nothing depends on it any more, even if the task is submitted anew by then. Or data
+        that was scattered is lost.
         """
         require(
-            not self._cancels.keys().isdisjoint(self.program.ancestors(key)),
+            self._may_be_lost(key) or not self._cancels.keys().isdisjoint(self.program.ancestors(key)),
             f"{client.name}: {key} was refused, and nobody cancelled an input of it",
+        )
+
+    def _may_be_lost(self, key: str) -> bool:
+        """Whether it is data that was scattered, or needs some, and data may have been lost."""
+        return bool(self.n_losses or self.disk_faults) and any(
+            self.program.specs[each].scattered for each in self.program.ancestors(key)
         )
 
     def _check_cancelled(self, client: SimulatedClient, key: str) -> None:
@@ -351,9 +362,7 @@ class Monitor:
         require(not left, f"nobody was told that these are done: {left[:5]}")
 
     def _is_alive(self, name: str) -> bool:
-        return any(
-            client.name == name and client.process.alive and not client.is_over for client in self.clients
-        )
+        return any(client.name == name and client.process.alive and not client.is_over for client in self.clients)
 
     def _check_data(self) -> None:
         """I3, I4: every worker holds what the scheduler says, with the right value, and nothing else."""

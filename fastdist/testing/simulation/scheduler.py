@@ -15,6 +15,7 @@ from fastdist._core.codec.frames import ColumnReader, FrameKind
 from fastdist._core.scheduler.core import TO_WORKER, SchedulerCore
 from fastdist._core.scheduler.reasons import Reason, reason_payload
 from fastdist.scheduler.options import Placing, read_options
+from fastdist.testing.simulation.announcements import Announcements
 from fastdist.testing.simulation.kernel import Process
 from fastdist.testing.simulation.network import Connection, Kind, Network
 
@@ -68,6 +69,7 @@ class SimulatedScheduler:
         self.entries: dict[Connection, Entry] = {}
         #: Clients whose connection broke.
         self.away: dict[int, Entry] = {}
+        self.data = Announcements(self)
         self._names: dict[str, int] = {}
         self._awake = False
         self._tick_at: float | None = None
@@ -112,9 +114,7 @@ class SimulatedScheduler:
         if fields["name"] in self._names:
             connection.send(self, "refused", {})
             return
-        number = self.core.on_worker(
-            fields["address"], fields["nthreads"], fields["nanny"], dict(fields["resources"])
-        )
+        number = self.core.on_worker(fields["address"], fields["nthreads"], fields["nanny"], dict(fields["resources"]))
         identity = {key: fields[key] for key in ("address", "name", "resources")} | {"host": fields["name"]}
         entry = Entry(number, fields["name"], connection, identity, has_nanny=fields["nanny"])
         self.workers[number] = self.entries[connection] = entry
@@ -136,6 +136,7 @@ class SimulatedScheduler:
 
     def _lose_worker(self, entry: Entry, reason: str) -> None:
         del self.workers[entry.number], self._names[entry.name]
+        self.monitor.n_losses += 1
         if not entry.has_nanny:
             self.monitor.blamed(self.core.processing(entry.number))
         if entry.has_nanny:
@@ -143,6 +144,7 @@ class SimulatedScheduler:
             self.core.on_worker_lost(entry.number, False, reason, self.kernel.now)
         else:
             self.core.on_worker_lost(entry.number, True, reason)
+        self.data.worker_gone(entry.identity["address"])
         self._membership_changed()
 
     def drop(self, connection: Connection, reason: str) -> None:
@@ -186,6 +188,7 @@ class SimulatedScheduler:
         if entry is not None:
             del self.clients[entry.number]
             self.core.on_client_closed(entry.number)
+            self.data.client_gone(entry.number)
 
     def _take_tasks(self, connection: Connection, body: bytes) -> None:
         entry = self.entries.get(connection)
@@ -224,14 +227,16 @@ class SimulatedScheduler:
             self._answer(connection, fields, {})
 
     def _scatter(self, connection: Connection, fields: dict[str, Any]) -> None:
-        if connection in self.entries:
-            rows = self.core.on_scatter(self.entries[connection].number, fields["first_id"], fields["keys"])
-            running = [entry.identity["address"] for entry in self.workers.values()]
-            self._answer(connection, fields, {"rows": rows, "workers": running})
+        if connection in self.entries and not self.workers:
+            self._answer(connection, fields, {"rows": None})
+        elif connection in self.entries:
+            client = self.entries[connection].number
+            rows = self.core.on_scatter(client, fields["first_id"], fields["keys"])
+            self._answer(connection, fields, {"rows": self.data.announce(client, rows)})
 
     def _scatter_failed(self, connection: Connection, fields: dict[str, Any]) -> None:
         if connection in self.entries:
-            self.core.on_scatter_failed(fields["ids"], reason_payload(Reason.LOST_DATA, "it reached no worker"))
+            self.data.failed(self.entries[connection].number, fields["ids"])
 
     def _answer(self, connection: Connection, fields: dict[str, Any], answer: dict[str, Any]) -> None:
         connection.send(self, "reply", {"re": fields["id"], **answer})
@@ -264,4 +269,5 @@ class SimulatedScheduler:
         self._tick_at = None
         for number in self.core.on_tick(self.kernel.now):
             self.away.pop(number, None)
+            self.data.client_gone(number)
         self.wake()

@@ -18,7 +18,7 @@ from fastdist.testing.simulation.monitor import Monitor, Recording, Violation
 from fastdist.testing.simulation.network import Network, Weather
 from fastdist.testing.simulation.scheduler import EPOCH, SEEDS, SimulatedScheduler
 from fastdist.testing.simulation.worker import Machine, SimulatedWorker
-from fastdist.testing.simulation.workloads import ALWAYS, MAKERS, Graph, Program, Spec
+from fastdist.testing.simulation.workloads import AGAIN, ALWAYS, ELSEWHERE, FINAL, MAKERS, Graph, Program, Spec
 
 #: Steps between two checks of everything; steps after which a run counts as never ending, and seconds: those, and the
 #: work of all tasks, on one thread, so many times.
@@ -51,6 +51,8 @@ class Scenario:
         How many deaths a task may be blamed for.
     seconds : float
         What a task takes.
+    scattered : float
+        The share of tasks without inputs that need data which clients scatter.
     """
 
     machines: list[Machine] = field(default_factory=lambda: [Machine("m0"), Machine("m1")])
@@ -63,6 +65,7 @@ class Scenario:
     special: float = 0.0
     allowed_failures: int = 3
     seconds: float = 1e-3
+    scattered: float = 0.0
 
     @classmethod
     def drawn(cls, seed: int) -> Scenario:
@@ -93,6 +96,7 @@ class Scenario:
             special=dice.choice((0.0, 0.05, 0.3)),
             allowed_failures=dice.choice((0, 3, 1000)),
             seconds=dice.choice((1e-5, 1e-3, 1e-2, 0.2)),
+            scattered=dice.choice((0.0, 0.0, 0.3)),
         )
 
 
@@ -161,6 +165,8 @@ class Simulation:
     def _graph(self, number: int, kind: str, size: int) -> Graph:
         dice = self.kernel.random
         specs = MAKERS[kind](dice, f"{kind}{number}", max(1, size))
+        if self.scenario.scattered:
+            self._scatter_inputs(number, specs)
         duration = self.scenario.seconds * dice.choice((0.1, 1.0, 1.0, 3.0))
         for spec in specs:
             spec.seconds = duration
@@ -168,6 +174,17 @@ class Simulation:
                 self._make_special(spec)
             self.program.add(spec)
         return Graph(specs)
+
+    def _scatter_inputs(self, number: int, specs: list[Spec]) -> None:
+        """Have some tasks without inputs need data."""
+        dice = self.kernel.random
+        data = [
+            self.program.add(Spec(f"data{number}-{place}", nbytes=dice.choice((28, 100_000)), scattered=True))
+            for place in range(dice.randint(1, 3))
+        ]
+        for spec in specs:
+            if not spec.inputs and dice.random() < self.scenario.scattered:
+                spec.inputs = (dice.choice(data).key,)
 
     def _make_special(self, spec: Spec) -> None:
         dice = self.kernel.random
@@ -178,6 +195,9 @@ class Simulation:
             spec.failures = dice.randint(1, 3)
             spec.retries = dice.randint(1, 4)
             spec.options = {"retries": spec.retries}
+            # Drawn by the key: the dice of the kernel fall as they did before there were policies.
+            verdicts = (0, FINAL, AGAIN | 500, AGAIN | 2_000_000, AGAIN | ELSEWHERE, AGAIN | ELSEWHERE | 300_000)
+            spec.verdict = verdicts[spec.salt % len(verdicts)]
         elif kind == 2:
             spec.reschedules = dice.randint(1, 2)
         elif kind == 3:

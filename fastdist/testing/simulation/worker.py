@@ -278,7 +278,7 @@ class SimulatedWorker:
 
     def _fail(self, task_id: int, spec: Spec, failure: bytes, seconds: float) -> None:
         del self.executing[task_id], self.executing_keys[task_id]
-        manual.failed(self._core, task_id, failure, seconds, self.kernel.now)
+        manual.failed(self._core, task_id, failure, seconds, self.kernel.now, spec.verdict)
         self._go_on()
 
     def _type_of_results(self) -> int:
@@ -330,6 +330,7 @@ class SimulatedWorker:
         if request not in self._requests:
             return
         number, task_ids, _ = self._requests.pop(request)
+        self.monitor.n_losses += not values
         core = self._core
         found: dict[int, tuple[int, int]] = {}
         for task_id, (value, nbytes) in values.items():

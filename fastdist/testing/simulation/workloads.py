@@ -24,6 +24,9 @@ from fastdist.client.flattening import Input
 #: More failures than any retry can outlast.
 ALWAYS = 1 << 30
 MASK = (1 << 61) - 1
+#: What a policy says, as in the size column of a failed row of a DONE frame: not again; again after the microseconds in
+#: the lower bits; again, on another worker.
+FINAL, AGAIN, ELSEWHERE = 1, 1 << 63, 1 << 62
 
 
 @dataclass
@@ -45,12 +48,16 @@ class Spec:
         How many ask to be placed again, after those.
     retries : int
         What the scheduler may try again.
+    verdict : int
+        What the policy of the task, which its worker asks, says of a failure: wait, go elsewhere, or give up.
     waits : bool
         Whether it gives its thread back in between.
     options : dict
         Priority, workers and resources, as a submission names them.
     wanted : bool
         Whether the client keeps a future.
+    scattered : bool
+        Whether it is no task, but data that clients scatter.
     """
 
     key: str
@@ -60,9 +67,11 @@ class Spec:
     failures: int = 0
     reschedules: int = 0
     retries: int = 0
+    verdict: int = 0
     waits: bool = False
     options: dict[str, object] = field(default_factory=dict)
     wanted: bool = True
+    scattered: bool = False
 
     def __post_init__(self) -> None:
         self.canonical = encode_key(self.key)
@@ -86,6 +95,9 @@ class Rows:
 
     def __init__(self, specs: Sequence[Spec]) -> None:
         numbers = {spec.key: number for number, spec in enumerate(specs)}
+        #: Keys that are not in the graph: of data that is scattered.
+        self.externals = list(dict.fromkeys(key for spec in specs for key in spec.inputs if key not in numbers))
+        numbers |= {key: len(specs) + place for place, key in enumerate(self.externals)}
         self.keys = [spec.canonical for spec in specs]
         self.arguments: list[tuple[Any, ...]] = [tuple(map(Input, range(len(spec.inputs)))) for spec in specs]
         self.flags = bytes(WANTED | INLINE if spec.wanted else 0 for spec in specs)
@@ -134,7 +146,7 @@ class Program:
         self.specs[spec.key] = self.by_canonical[spec.canonical] = spec
         self._values[spec.key] = spec.value([self._values[key] for key in spec.inputs])
         roots = frozenset().union(*(self._roots[key] for key in spec.inputs))
-        if spec.failures > spec.retries:
+        if spec.failures > spec.retries or (spec.failures and spec.verdict == FINAL):
             roots |= {spec.key}
         self._roots[spec.key] = roots
         return spec
