@@ -5,6 +5,7 @@ Each test is skipped where its library is not installed.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -18,6 +19,12 @@ import fastdist
 pytest.importorskip("dask")
 
 ROOT = str(Path(fastdist.__file__).resolve().parent.parent)
+
+
+def need(library: str) -> None:
+    """Skip the test if a library is missing; it is not imported, since some change signal handlers and settings."""
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
 
 
 def lines_of(program: str, folder: Path) -> list[str]:
@@ -40,7 +47,7 @@ def lines_of(program: str, folder: Path) -> list[str]:
 # Not with the others: nested calls have hung once on a busy machine, and the cause is not known yet.
 @pytest.mark.slow
 def test_joblib_runs_nested_calls_and_gives_back_errors(tmp_path: Path) -> None:
-    pytest.importorskip("joblib")
+    need("joblib")
     assert lines_of(
         """
         import joblib
@@ -74,7 +81,7 @@ def test_joblib_runs_nested_calls_and_gives_back_errors(tmp_path: Path) -> None:
 
 
 def test_xarray_finds_its_distributed_scheduler(tmp_path: Path) -> None:
-    pytest.importorskip("xarray")
+    need("xarray")
     assert lines_of(
         """
         import numpy as np
@@ -101,8 +108,8 @@ def test_xarray_finds_its_distributed_scheduler(tmp_path: Path) -> None:
 
 
 def test_xarray_opens_files_in_tasks(tmp_path: Path) -> None:
-    pytest.importorskip("xarray")
-    pytest.importorskip("scipy")
+    need("xarray")
+    need("scipy")
     assert lines_of(
         """
         import numpy as np
@@ -123,7 +130,7 @@ def test_xarray_opens_files_in_tasks(tmp_path: Path) -> None:
 
 
 def test_xgboost_trains_on_all_workers(tmp_path: Path) -> None:
-    pytest.importorskip("xgboost")
+    need("xgboost")
     printed = lines_of(
         """
         import dask.array as da
@@ -153,7 +160,7 @@ def test_xgboost_trains_on_all_workers(tmp_path: Path) -> None:
 
 
 def test_dask_jobqueue_starts_workers_by_a_script(tmp_path: Path) -> None:
-    pytest.importorskip("dask_jobqueue")
+    need("dask_jobqueue")
     script, values, processes = lines_of(
         """
         import os

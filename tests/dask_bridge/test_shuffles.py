@@ -41,7 +41,7 @@ class Size:
 
 
 SIZES = [
-    pytest.param(Size(partitions=40, rows=50_000, rounds=1, memory_limit="280 MiB"), id="small"),
+    pytest.param(Size(partitions=40, rows=50_000, rounds=1, memory_limit="320 MiB"), id="small"),
     pytest.param(
         Size(partitions=220, rows=60_000, rounds=3, memory_limit="400 MiB"),
         id="full",
@@ -140,4 +140,5 @@ def test_shuffles_of_more_than_fits_are_right_and_bounded(client: Client, size: 
     written = client.run(lambda dask_worker: dask_worker._spill_store.disk_bytes_written)
     assert any(written.values()), "nothing was too large for the memory"
     peaks = client.run(own_peak_memory)
-    assert all(peaks[address] < now[address]["memory_limit"] for address in peaks)
+    shares = {address: peaks[address] / now[address]["memory_limit"] for address in peaks}
+    assert max(shares.values()) < 1, f"peaks as shares of the limit: {shares}"
