@@ -8,7 +8,7 @@ the same commands. May import: the other modules of this folder.
 cimport cython
 from libc.stdint cimport uint32_t, uint64_t
 
-from fastdist._core.codec.frames cimport FREE, RETRACT, RUN, STATE
+from fastdist._core.codec.frames cimport STATE
 from fastdist._core.scheduler.control cimport (
     begin_scatter,
     cancel,
@@ -31,6 +31,7 @@ from fastdist._core.scheduler.membership cimport (
     try_unplaced,
 )
 from fastdist._core.scheduler.model cimport Model
+from fastdist._core.scheduler.orders cimport worker_frames
 from fastdist._core.scheduler.parties cimport ClientRecord, Options, WorkerRecord
 from fastdist._core.scheduler.placement cimport place
 from fastdist._core.scheduler.queue cimport ReadyQueue
@@ -389,7 +390,7 @@ cdef class SchedulerCore(CoreViews):
             worker = model.worker(model.dirty_workers[i])
             worker.dirty = False
             if worker.alive and not worker.away:
-                self._worker_frames(worker, commands)
+                worker_frames(model, worker, commands)
         model.dirty_workers.clear()
         for i in range(model.dirty_clients.size()):
             client = model.client(model.dirty_clients[i])
@@ -403,18 +404,3 @@ cdef class SchedulerCore(CoreViews):
         model.story.end_batch(now)
         return commands
 
-    cdef int _worker_frames(self, WorkerRecord worker, list commands) except -1:
-        cdef Py_ssize_t before = len(commands)
-        # FREE first: a slot that is freed and used again in one batch must be free at the worker before it runs there.
-        if worker.free.size(0):
-            commands.append((TO_WORKER, worker.number, <int>FREE, worker.free.finish()))
-        for body in worker.early:
-            commands.append((TO_WORKER, worker.number, <int>RUN, body))
-        worker.early = []
-        if worker.run.n_rows:
-            commands.append((TO_WORKER, worker.number, <int>RUN, worker.run.finish()))
-        # RETRACT last: what is asked back may have been given in this very batch.
-        if worker.retract.n_rows:
-            commands.append((TO_WORKER, worker.number, <int>RETRACT, worker.retract.finish()))
-        worker.n_sent += len(commands) - before
-        return 0

@@ -70,10 +70,10 @@ cdef int part(Model model, ReadyQueue queue, WorkerRecord worker) except -1:
     worker.away = True
     worker.running = False
     model.n_away += 1
-    worker.run.clear()
-    worker.free.clear()
-    worker.retract.clear()
-    worker.early = []
+    worker.given = NONE
+    worker.freed.clear()
+    worker.unused.clear()
+    worker.recalled.clear()
     worker.knows_function.clear()
     worker.knows_options.clear()
     worker.knows_address.clear()

@@ -8,9 +8,14 @@ from libcpp.vector cimport vector
 from fastdist._core.scheduler.parties cimport WorkerRecord
 
 
+cdef struct Place:
+    double rank
+    uint32_t worker            # number
+
+
 @cython.final
 cdef class LoadHeap:
-    cdef vector[uint32_t] heap         # running workers, least loaded first
+    cdef vector[Place] heap            # running workers, least loaded first
     cdef vector[int32_t] positions     # by worker number, -1 = not in the heap
     cdef vector[double] seconds        # by worker number: booked per thread
     cdef vector[double] ranks          # by worker number: below 0 while a thread is free, else `seconds`
@@ -18,6 +23,5 @@ cdef class LoadHeap:
     # To be called after every change of what the worker has to do, or of whether it runs.
     cdef int update(self, WorkerRecord worker) except -1
     cdef void _remove(self, uint32_t number) noexcept nogil
-    cdef void _swap(self, uint32_t first, uint32_t second) noexcept nogil
-    cdef void _sift(self, uint32_t position) noexcept nogil
-    cdef bint _lighter(self, uint32_t first, uint32_t second) noexcept nogil
+    cdef void _settle(self, uint32_t position, Place moved) noexcept nogil
+    cdef void _put(self, uint32_t position, Place place) noexcept nogil

@@ -1,13 +1,20 @@
 """Which worker has least to do.
 
-The heap holds the running workers: those with a free thread first, then by booked seconds per thread. May import: the
-records of workers.
+The heap holds the running workers: those with a free thread first, then by booked seconds per thread. Each place has
+its rank beside the worker's number, and four children, which share a cache line. May import: the records of workers.
 """
 
 cimport cython
 from libc.stdint cimport int32_t, uint32_t
 
 from fastdist._core.scheduler.parties cimport WorkerRecord, n_pressing
+
+cdef enum:
+    CHILDREN = 4
+
+
+cdef inline bint is_lighter(const Place& a, const Place& b) noexcept nogil:
+    return a.rank < b.rank or (a.rank == b.rank and a.worker < b.worker)
 
 
 @cython.final
@@ -17,6 +24,7 @@ cdef class LoadHeap:
     cdef int update(self, WorkerRecord worker) except -1:
         cdef uint32_t number = worker.number
         cdef int32_t position
+        cdef Place place
         while self.positions.size() <= number:
             self.positions.push_back(-1)
             self.seconds.push_back(0.0)
@@ -30,49 +38,46 @@ cdef class LoadHeap:
             if position >= 0:
                 self._remove(number)
             return 0
+        place.worker = number
+        place.rank = self.ranks[number]
         if position < 0:
             position = <int32_t>self.heap.size()
-            self.heap.push_back(number)
-            self.positions[number] = position
-        self._sift(position)
+            self.heap.push_back(place)
+        self._settle(position, place)
         return 0
 
     cdef void _remove(self, uint32_t number) noexcept nogil:
-        cdef int32_t position = self.positions[number]
-        cdef uint32_t last = <uint32_t>self.heap.size() - 1
-        if position < 0:
-            return
-        if <uint32_t>position != last:
-            self._swap(position, last)
+        cdef uint32_t position = <uint32_t>self.positions[number]
+        cdef Place last = self.heap.back()
         self.heap.pop_back()
         self.positions[number] = -1
-        if <uint32_t>position < self.heap.size():
-            self._sift(position)
+        if position < self.heap.size():
+            self._settle(position, last)
 
-    cdef void _swap(self, uint32_t first, uint32_t second) noexcept nogil:
-        cdef uint32_t a = self.heap[first], b = self.heap[second]
-        self.heap[first] = b
-        self.heap[second] = a
-        self.positions[a] = second
-        self.positions[b] = first
-
-    cdef bint _lighter(self, uint32_t first, uint32_t second) noexcept nogil:
-        cdef uint32_t a = self.heap[first], b = self.heap[second]
-        return self.ranks[a] < self.ranks[b] or (self.ranks[a] == self.ranks[b] and a < b)
-
-    cdef void _sift(self, uint32_t position) noexcept nogil:
+    cdef void _settle(self, uint32_t position, Place moved) noexcept nogil:
+        """Put a place where it belongs, beginning with a position that is free."""
         cdef uint32_t size = <uint32_t>self.heap.size()
-        cdef uint32_t child
-        while position and self._lighter(position, (position - 1) >> 1):
-            self._swap(position, (position - 1) >> 1)
-            position = (position - 1) >> 1
+        cdef uint32_t parent, child, best, end
+        while position:
+            parent = (position - 1) // CHILDREN
+            if not is_lighter(moved, self.heap[parent]):
+                break
+            self._put(position, self.heap[parent])
+            position = parent
         while True:
-            child = 2 * position + 1
-            if child >= size:
-                return
-            if child + 1 < size and self._lighter(child + 1, child):
-                child += 1
-            if not self._lighter(child, position):
-                return
-            self._swap(position, child)
-            position = child
+            best = CHILDREN * position + 1
+            if best >= size:
+                break
+            end = min(best + CHILDREN, size)
+            for child in range(best + 1, end):
+                if is_lighter(self.heap[child], self.heap[best]):
+                    best = child
+            if not is_lighter(self.heap[best], moved):
+                break
+            self._put(position, self.heap[best])
+            position = best
+        self._put(position, moved)
+
+    cdef void _put(self, uint32_t position, Place place) noexcept nogil:
+        self.heap[position] = place
+        self.positions[place.worker] = position

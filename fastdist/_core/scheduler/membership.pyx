@@ -33,6 +33,7 @@ cdef enum:
 
 cdef WorkerRecord add_worker(Model model, str address, uint32_t nthreads, bint has_nanny, dict resources):
     cdef WorkerRecord worker = WorkerRecord(<uint32_t>len(model.workers), address, nthreads, has_nanny)
+    cdef size_t n_resources = len(model.resource_numbers)
     model.workers.append(worker)
     for name in resources:
         model.resource_numbers.setdefault(name, len(model.resource_numbers))
@@ -41,8 +42,9 @@ cdef WorkerRecord add_worker(Model model, str address, uint32_t nthreads, bint h
             worker.supply.push_back(0.0)
             worker.used.push_back(0.0)
         worker.supply[number] = resources.get(name, 0.0)
-    for worker_record in model.workers:
-        widen_resources(<WorkerRecord>worker_record, len(model.resource_numbers))
+    if len(model.resource_numbers) > n_resources:
+        for worker_record in model.workers:
+            widen_resources(<WorkerRecord>worker_record, len(model.resource_numbers))
     model.load.update(worker)
     try_unplaced(model)
     return worker
@@ -104,10 +106,10 @@ cdef int lose_worker(Model model, ReadyQueue queue, WorkerRecord worker) except 
         return 0
     worker.alive = False
     worker.running = False
-    worker.run.clear()
-    worker.free.clear()
-    worker.retract.clear()
-    worker.early = []
+    worker.given = NONE
+    worker.freed.clear()
+    worker.recalled.clear()
+    worker.unused.clear()
     model.load.update(worker)
     queue.give_back(worker)
     while worker.first != NONE:

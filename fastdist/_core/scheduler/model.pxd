@@ -1,6 +1,6 @@
 # The scheduler's data: every table, every list, and who owns their memory.
 #
-# May cimport: _core/keys, _core/history, the records, payload and load.
+# May cimport: _core/codec, _core/keys, _core/history, the records, payload and load.
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libcpp.deque cimport deque
@@ -8,6 +8,7 @@ from libcpp.string cimport string
 from libcpp.unordered_map cimport unordered_map
 from libcpp.vector cimport vector
 
+from fastdist._core.codec.frames cimport ColumnWriter
 from fastdist._core.history.log cimport TransitionLog
 from fastdist._core.history.story cimport Story
 from fastdist._core.keys.table cimport KeyTable
@@ -122,6 +123,8 @@ cdef class Model:
     cdef uint64_t reporting_error      # serial of the error that `report` tells of, else 0
     cdef vector[uint32_t] dirty_workers
     cdef vector[uint32_t] dirty_clients
+    cdef ColumnWriter run              # the frame for one worker that is being written, empty between two ...
+    cdef ColumnWriter free             # ... and the FREE or RETRACT frame
     # counters
     cdef readonly uint64_t[9] n_in_state
     cdef readonly uint64_t stale_results

@@ -2,7 +2,7 @@
 
 Tasks are 128-byte records in slabs of 32 that never move; small integers stand for functions, options, prefixes, type
 names, workers and clients. This module knows how to make, find and free things and nothing about why. May import:
-_core/keys, _core/history, and of this folder the records, payload, load and retries.
+_core/codec, _core/keys, _core/history, and of this folder the records, payload, load and retries.
 """
 
 cimport cython
@@ -14,6 +14,7 @@ from libc.string cimport memcpy
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
+from fastdist._core.codec.frames cimport ColumnWriter
 from fastdist._core.history.log cimport TransitionLog
 from fastdist._core.history.story cimport Story
 from fastdist._core.keys.table cimport KeyTable
@@ -55,6 +56,7 @@ cdef class Model:
         self.history = TransitionLog()
         self.story = Story()
         self.left_worker = NONE
+        self.run, self.free = ColumnWriter(26), ColumnWriter(4)
         self.generation = self.nested_generation = FIRST_GENERATION
         self.current_slab = self.free_want = self.free_holder = NONE
         self.function_index = {}
@@ -481,9 +483,7 @@ cdef class Model:
         for worker in self.workers:
             if worker.alive and number < worker.knows_function.size() and worker.knows_function[number]:
                 worker.knows_function[number] = False
-                if worker.free.size(0) == 0:
-                    worker.free.put_u64(0, self.epoch)
-                worker.free.put_u32(3, number)
+                worker.unused.push_back(number)
                 self.mark_worker(worker)
 
     cdef uint32_t new_error(self, const uint8_t* payload, uint32_t length) except? NONE:

@@ -40,43 +40,51 @@ cdef class Options:
     cdef uint32_t n_tasks
 
 
+# A task that a worker is asked to give back.
+cdef struct Recall:
+    uint64_t id
+    uint32_t attempt
+
+
+# Among thousands of workers the record of one is seldom in a cache: what each frame needs comes first, and rows that
+# wait to be sent are short lists of numbers.
 @cython.final
 cdef class WorkerRecord:
     cdef readonly uint32_t number
-    cdef readonly str address
-    cdef bytes address_bytes
+    cdef bint dirty
     cdef readonly bint alive
     cdef readonly bint running         # may be given tasks
     cdef readonly bint away            # its connection broke; it may come back with all it has
     cdef readonly uint32_t nthreads
-    cdef readonly bint has_nanny
     cdef readonly uint32_t n_processing
     cdef readonly uint32_t n_ahead     # of these, sent ahead
     cdef readonly uint32_t n_retracting    # of these, asked back and not answered
     cdef readonly uint32_t n_waits     # of these, execute and wait for something, without a thread
     cdef readonly uint32_t n_seceded   # of these, execute without a thread
-    cdef unordered_set[uint64_t] stopping      # ids of tasks that are not wanted any more, and execute there still
     cdef readonly int64_t occupancy    # nanoseconds of work booked
     cdef readonly uint64_t nbytes      # of results that it holds
     cdef readonly uint32_t n_held
     cdef uint32_t first                # list of PROCESSING tasks, oldest first
     cdef uint32_t last
+    cdef uint32_t given                # the first of them that no RUN frame tells yet, or NONE; the rest follow it
+    cdef readonly uint64_t held_digest     # of what it is believed to hold ...
+    cdef readonly uint64_t given_digest    # ... and of what it was given and has not finished, with the attempts
+    cdef readonly uint64_t n_sent          # frames since it registered last
+    cdef vector[uint64_t] freed        # ids for the next FREE frame
+    cdef vector[uint32_t] unused       # functions for the next FREE frame
+    cdef vector[Recall] recalled       # for the next RETRACT frame
     cdef Claim claim                   # in the ready queue
+    cdef bint in_claimers
+    cdef unordered_set[uint64_t] stopping      # ids of tasks that are not wanted any more, and execute there still
+    cdef readonly str address
+    cdef bytes address_bytes
+    cdef readonly bint has_nanny
     cdef vector[double] supply         # by resource number
     cdef vector[double] used
     cdef vector[bint] knows_function
     cdef vector[bint] knows_options
     cdef vector[bint] knows_address
     cdef vector[uint32_t] types        # this worker's type number -> Model.type_names
-    cdef bint in_claimers
-    cdef bint dirty
-    cdef ColumnWriter run
-    cdef ColumnWriter free
-    cdef ColumnWriter retract
-    cdef list early                    # finished RUN bodies that grew too large to wait
-    cdef readonly uint64_t held_digest     # of what it is believed to hold ...
-    cdef readonly uint64_t given_digest    # ... and of what it was given and has not finished, with the attempts
-    cdef readonly uint64_t n_sent          # frames since it registered last
     cdef readonly bint asked               # to declare what it has; when it was, it had been given ...
     cdef vector[uint64_t] asked_ids
     cdef vector[uint32_t] asked_attempts

@@ -14,8 +14,6 @@ from fastdist._core.scheduler.records cimport NONE
 cdef enum:
     PAGE_BITS = 10
     PAGE_IDS = 1 << PAGE_BITS
-    RUN_COLUMNS = 26
-    FREE_COLUMNS = 4
     STATE_COLUMNS = 8
 
 
@@ -73,10 +71,7 @@ cdef class WorkerRecord:
         self.running = True
         self.first = NONE
         self.last = NONE
-        self.run = ColumnWriter(RUN_COLUMNS)
-        self.free = ColumnWriter(FREE_COLUMNS)
-        self.retract = ColumnWriter(FREE_COLUMNS)
-        self.early = []
+        self.given = NONE
 
 
 @cython.final

@@ -86,7 +86,7 @@ cdef int place_actor(Model model, ReadyQueue queue, uint32_t slot, Options optio
     cdef uint32_t number
     count_actors(model)
     for i in range(options.candidates.size() if options.restricted else model.load.heap.size()):
-        number = options.candidates[i] if options.restricted else model.load.heap[i]
+        number = options.candidates[i] if options.restricted else model.load.heap[i].worker
         worker = model.worker(number)
         if worker.running and (best is None or has_fewer_actors(model, number, best.number)):
             best = worker
@@ -168,7 +168,7 @@ cdef bint place_elsewhere(Model model, uint32_t slot, Options options) except -1
     if avoid == NONE:
         return False
     for i in range(options.candidates.size() if options.restricted else model.load.heap.size()):
-        number = options.candidates[i] if options.restricted else model.load.heap[i]
+        number = options.candidates[i] if options.restricted else model.load.heap[i].worker
         worker = model.worker(number)
         if number != avoid and worker.running and (
             best is None or model.load.ranks[number] < model.load.ranks[best.number]
@@ -186,7 +186,7 @@ cdef int place_near_inputs(Model model, ReadyQueue queue, uint32_t slot) except 
     cdef Task* task = model.task(slot)
     cdef uint32_t* dependencies = model.dependencies_of(task)
     cdef Task* dependency
-    cdef uint32_t i, number, best = NONE, least = model.load.heap[0]
+    cdef uint32_t i, number, best = NONE, least = model.load.heap[0].worker
     cdef uint64_t total = 0
     cdef double best_cost, least_cost
     cdef WorkerRecord worker
@@ -247,7 +247,7 @@ cdef int serve_queue(Model model, ReadyQueue queue) except -1:
     cdef uint64_t id, share, served
     cdef uint32_t slot
     while queue.size and not model.load.heap.empty():
-        worker = model.worker(model.load.heap[0])
+        worker = model.worker(model.load.heap[0].worker)
         share = queue.size // model.load.heap.size() + 1
         served = 0
         while served < share:
@@ -342,11 +342,13 @@ cdef bint may_take_ahead(Model model, WorkerRecord worker, Task* task) except -1
     cdef Prefix* prefix = &model.prefixes[task.prefix]
     cdef size_t i
     cdef double load = model.load.seconds[worker.number]
+    cdef double least
     if worker.n_ahead >= MAX_AHEAD:
         return False
     if (prefix.duration < 0 or prefix.nbytes > model.bulky_bytes) and worker.n_ahead > worker.nthreads:
         return False
-    if load >= model.load.seconds[model.load.heap[0]] + model.prefill_seconds and worker.n_processing > worker.nthreads:
+    least = model.load.seconds[model.load.heap[0].worker]
+    if load >= least + model.prefill_seconds and worker.n_processing > worker.nthreads:
         return False
     if task.options:
         options = model.option(task.options)

@@ -105,7 +105,7 @@ cdef int take_done(Model model, WorkerRecord worker, object body) except -1:
         row.length = offsets[i + 1] - offsets[i]
         take_row(model, worker, &row, prefixes)
     learn_durations(model, prefixes)
-    model.load.update(worker)
+    model.mark_worker(worker)
     return 0
 
 

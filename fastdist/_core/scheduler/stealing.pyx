@@ -6,7 +6,7 @@ Nothing moves before the worker has answered: a task that started stays where it
 from libc.stdint cimport int64_t, uint32_t
 
 from fastdist._core.scheduler.model cimport Model
-from fastdist._core.scheduler.parties cimport Options, WorkerRecord, n_startable
+from fastdist._core.scheduler.parties cimport Options, Recall, WorkerRecord, n_startable
 from fastdist._core.scheduler.records cimport AHEAD, NONE, RETRACTING, STARTED, Task
 
 cdef enum:
@@ -16,13 +16,12 @@ cdef enum:
 
 cdef int ask_back(Model model, WorkerRecord worker, uint32_t slot) except -1:
     cdef Task* task = model.task(slot)
+    cdef Recall recall
     task.flags |= RETRACTING
     worker.n_retracting += 1
-    if worker.retract.n_rows == 0:
-        worker.retract.put_u64(0, model.epoch)
-    worker.retract.put_u64(1, model.id_of(slot))
-    worker.retract.put_u32(2, task.attempt)
-    worker.retract.n_rows += 1
+    recall.id = model.id_of(slot)
+    recall.attempt = task.attempt
+    worker.recalled.push_back(recall)
     model.mark_worker(worker)
     return 0
 
@@ -44,7 +43,7 @@ cdef int balance(Model model) except -1:
     cdef WorkerRecord thief, victim
     if model.load.heap.size() < 2:
         return 0
-    thief = model.worker(model.load.heap[0])
+    thief = model.worker(model.load.heap[0].worker)
     if n_startable(thief) >= thief.nthreads:
         return 0
     victim = most_loaded(model)
@@ -61,7 +60,7 @@ cdef WorkerRecord most_loaded(Model model):
     cdef uint32_t best = NONE
     for i in range(count):
         # The last places of a heap hold its larger elements.
-        number = model.load.heap[(size - 1 - (model.sample_cursor + i) % size) % size]
+        number = model.load.heap[(size - 1 - (model.sample_cursor + i) % size) % size].worker
         if best == NONE or model.load.seconds[number] > model.load.seconds[best] or (
             model.load.seconds[number] == model.load.seconds[best] and number < best
         ):

@@ -17,7 +17,7 @@ from fastdist._core.digest cimport digest_of
 from fastdist._core.keys.canonical cimport decode_key_at
 from fastdist._core.scheduler.holding cimport hold, unhold
 from fastdist._core.scheduler.model cimport Model
-from fastdist._core.scheduler.orders cimport tell_free, write_run_row
+from fastdist._core.scheduler.orders cimport tell_free
 from fastdist._core.scheduler.parties cimport STOPPING_NANOSECONDS, Options, WorkerRecord
 from fastdist._core.scheduler.records cimport (
     ACTOR,
@@ -196,7 +196,7 @@ cdef int input_came(Model model, Task* dependent, uint64_t id) except -1:
 
 
 cdef int ready_to_processing(Model model, uint32_t slot, WorkerRecord worker, bint ahead) except -1:
-    """READY (or, ahead of its inputs, WAITING) -> PROCESSING on `worker`: the RUN row is written."""
+    """READY (or, ahead of its inputs, WAITING) -> PROCESSING on `worker`, which is told at the end of the batch."""
     cdef Task* task = model.task(slot)
     if not worker.stopping.empty():
         # Where it executes still, it does so for this attempt.
@@ -206,7 +206,9 @@ cdef int ready_to_processing(Model model, uint32_t slot, WorkerRecord worker, bi
     if ahead:
         task.flags |= AHEAD
         worker.n_ahead += 1
-    write_run_row(model, slot, worker)
+    if worker.given == NONE:
+        worker.given = slot
+        model.mark_worker(worker)
     return 0
 
 

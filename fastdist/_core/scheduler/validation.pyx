@@ -6,6 +6,7 @@ May import: the scheduler's model and queue.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from fastdist._core.digest cimport digest_of
+from fastdist._core.scheduler.load cimport Place
 from fastdist._core.scheduler.model cimport Model
 from fastdist._core.scheduler.parties cimport STOPPING_NANOSECONDS, WorkerRecord
 from fastdist._core.scheduler.queue cimport ReadyQueue
@@ -139,6 +140,7 @@ cdef int check_worker(Model model, WorkerRecord worker) except -1:
     occupancy += <int64_t>(worker.stopping.size() * STOPPING_NANOSECONDS)
     assert occupancy == worker.occupancy, "the occupancy is not the sum of what is booked"
     assert worker.alive or count == 0, "a lost worker still has tasks"
+    assert worker.given == NONE, "a worker was not told what it was given"
     return 0
 
 
@@ -160,10 +162,11 @@ cdef int check_digests(Model model, list slots, WorkerRecord worker) except -1:
 
 cdef int check_heap(Model model) except -1:
     cdef size_t i
+    cdef Place place
     for i in range(model.load.heap.size()):
-        assert model.load.positions[model.load.heap[i]] == <int>i, "a worker is not where the heap thinks"
-        assert i == 0 or model.load.ranks[model.load.heap[(i - 1) // 2]] <= model.load.ranks[model.load.heap[i]], (
-            "the heap of workers is out of order"
-        )
-        assert model.worker(model.load.heap[i]).running, "a worker that is not running is in the heap"
+        place = model.load.heap[i]
+        assert model.load.positions[place.worker] == <int>i, "a worker is not where the heap thinks"
+        assert place.rank == model.load.ranks[place.worker], "a worker has another rank in the heap"
+        assert i == 0 or model.load.heap[(i - 1) // 4].rank <= place.rank, "the heap of workers is out of order"
+        assert model.worker(place.worker).running, "a worker that is not running is in the heap"
     return 0

@@ -225,7 +225,7 @@ cdef class CoreViews:
 
     def least_loaded(self) -> list:
         """Numbers of the running workers, those with the least work first."""
-        numbers = [number for number in self.model.load.heap]
+        numbers = [place.worker for place in self.model.load.heap]
         return sorted(numbers, key=lambda number: (self.model.load.ranks[number], number))
 
     def validate(self) -> None:
