@@ -25,7 +25,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from peers.processes import cpu_seconds
 
-from fastdist.comm.core import connect
+from fastdist.comm.core import Comm, connect
 from fastdist.comm.handshake import Role
 from fastdist.comm.token import Token
 from fastdist.rpc.peer import Peer
@@ -45,9 +45,9 @@ METRICS = {
 class IdleWorker:
     """One connection that behaves like a worker without tasks."""
 
-    def __init__(self, number: int, peer: Peer) -> None:
+    def __init__(self, number: int, comm: Comm) -> None:
         self.number = number
-        self.peer = peer
+        self.peer = Peer(comm, {"heartbeat-interval": self.change_interval}, name=f"idle-{number}")
         self.heartbeat_interval = 0.0
         self.beats = 0
 
@@ -69,6 +69,10 @@ class IdleWorker:
         )
         self.heartbeat_interval = float(reply["heartbeat_interval"])
 
+    def change_interval(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
+        """The scheduler wants heartbeats at another pace, because there are more workers or fewer."""
+        self.heartbeat_interval = float(fields["seconds"])
+
     async def beat(self, delay: float) -> None:
         """Send heartbeats until cancelled; the first after `delay`, so that not all come at once."""
         await asyncio.sleep(delay)
@@ -85,7 +89,7 @@ async def start_workers(address: str, token: Token, count: int) -> list[IdleWork
     async def one(number: int) -> IdleWorker:
         async with gate:
             comm = await connect(address, role=Role.WORKER, token=token, timeout=30)
-            worker = IdleWorker(number, Peer(comm, {}, name=f"idle-{number}"))
+            worker = IdleWorker(number, comm)
             await worker.register()
             return worker
 
