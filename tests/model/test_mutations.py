@@ -41,8 +41,8 @@ BUGS = {
     ),
     "data stays on the workers": Bug(
         "transitions.pyx",
-        "        tell_free(model, model.worker(worker), id)\n        model.remove_holder(task, worker)\n",
-        "        model.remove_holder(task, worker)\n",
+        "        tell_free(model, model.worker(worker), id)\n        unhold(model, <uint32_t>id, worker)\n",
+        "        unhold(model, <uint32_t>id, worker)\n",
     ),
     "what was sent ahead is not withdrawn": Bug(
         "transitions.pyx",

@@ -403,4 +403,3 @@ cdef class SchedulerCore(CoreViews):
         model.forget_scratch()
         model.story.end_batch(now)
         return commands
-
