@@ -526,9 +526,12 @@ class Reference:
 
     def on_retry(self, keys: Sequence[bytes], number: int, ids: Sequence[int]) -> None:
         """Try failed tasks again."""
-        named = [self.tasks[key] for key in keys if key in self.tasks]
+        named = []
         for key, known_as in zip(keys, ids, strict=True):
-            if key not in self.tasks:
+            task = self.tasks.get(key)
+            if task is not None and (self.universe.clients[number], known_as) in task.wants:
+                named.append(task)
+            else:
                 payload = reason_payload(Reason.UNKNOWN_KEY, NOTHING_TO_RETRY)
                 self.tell(self.universe.clients[number], known_as, None, TaskStatus.STATUS_LOST, payload)
         stack, roots, seen = list(named), [], set()

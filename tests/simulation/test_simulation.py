@@ -90,3 +90,7 @@ def test_dependents_of_what_is_retried_are_told_that_they_are_pending() -> None:
 
 def test_data_that_is_scattered_again_is_not_freed_for_what_it_was() -> None:
     assert_seed_passes(5396)
+
+
+def test_whoever_retries_what_another_client_cancelled_and_made_anew_gets_an_answer() -> None:
+    assert_seed_passes(11608)

@@ -291,10 +291,14 @@ cdef class SchedulerCore(CoreViews):
 
     def on_retry(self, list keys, uint32_t client=0, list ids=None) -> None:
         """Try failed tasks again, by canonical key; the client that asks, if any, knows them by `ids`."""
+        cdef ClientRecord owner
         self._record("on_retry", (keys, client, ids))
         slots = [self._slot_of_key(key) for key in keys]
         if ids:
-            retry_unknown(self.model, self._client(client), [id for id, slot in zip(ids, slots) if slot is None])
+            owner = self._client(client)
+            # Another client may have cancelled the key for all and made it anew: that is not this client's task.
+            slots = [slot if slot is not None and owner.slot_of(id) == slot else None for id, slot in zip(ids, slots)]
+            retry_unknown(self.model, owner, [id for id, slot in zip(ids, slots) if slot is None])
         retry(self.model, [slot for slot in slots if slot is not None])
         release_unneeded(self.model)
 
