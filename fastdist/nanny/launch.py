@@ -52,6 +52,7 @@ def worker_configuration(
     log_level: int,
     options: Mapping[str, Any],
     settings: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> Message:
     """What the process of a worker reads from its socket.
 
@@ -61,9 +62,13 @@ def worker_configuration(
         Arguments of the worker.
     settings:
         Names, or nested names as in dask's configuration, and values that differ from those of this process.
+    environ:
+        What `launch_worker_process` got. The folders of its `PYTHONPATH` are searched before those of this process.
     """
     values, for_dask = config.for_child(settings or {})
-    variables = {"PYTHONPATH": os.environ.get("PYTHONPATH")}
+    given, inherited = import_path(environ), os.environ.get("PYTHONPATH")
+    ahead = given.split(os.pathsep) if given and given != inherited else []
+    variables = {"PYTHONPATH": given}
     if for_dask is not None:
         variables[config.INHERITED] = for_dask
     return {
@@ -76,12 +81,19 @@ def worker_configuration(
         "worker_class": import_name(worker_class),
         "scratch": scratch,
         "log_level": log_level,
-        "sys_path": [entry or os.getcwd() for entry in sys.path],
+        "sys_path": [entry or os.getcwd() for entry in dict.fromkeys([*ahead, *sys.path])],
         "argv": list(getattr(sys, "argv", [])),
         "settings": values,
         "restore_environ": variables,
         "options": dict(options),
     }
+
+
+def import_path(environ: Mapping[str, str] | None) -> str | None:
+    """`PYTHONPATH` as the code of the user sees it in the worker: the process itself starts with all of `sys.path`."""
+    layers = (environ or {}, config.get("nanny.environ"), os.environ, config.get("nanny.pre-spawn-environ"))
+    found = (layer["PYTHONPATH"] for layer in layers if "PYTHONPATH" in layer)
+    return next(found, None)
 
 
 def import_name(worker_class: str | type | None) -> str | None:

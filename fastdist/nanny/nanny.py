@@ -358,6 +358,7 @@ class Nanny(PluginCalls, BorrowedAttributes):
                 log_level=self._log_level,
                 options={**self._worker_options, "local_directory": scratch},
                 settings=self._settings,
+                environ=self.env,
             )
         )
 

@@ -12,11 +12,12 @@ from typing import Any
 import psutil
 import pytest
 
+from fastdist import config
 from fastdist.comm import Role, listen
 from fastdist.comm.token import Token
 from fastdist.nanny import Nanny, restarts
 from fastdist.nanny import nanny as nanny_module
-from fastdist.nanny.launch import import_name
+from fastdist.nanny.launch import import_name, worker_configuration
 from fastdist.status import Status
 from fastdist.worker.memory import MemoryThresholds
 
@@ -91,6 +92,27 @@ def test_the_token_is_in_neither_arguments_nor_environment_and_the_variables_are
             assert os.getpgid(process.pid) == process.pid
 
     run(main)
+
+
+def test_a_python_path_for_the_worker_is_searched_first_and_is_in_its_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def configured(environ: dict[str, str]) -> tuple[list[str], str | None]:
+        message = worker_configuration(
+            "tcp://127.0.0.1:1", token=None, insecure=True, nanny="n", worker_class=None, scratch="",
+            log_level=30, options={}, environ=environ,
+        )
+        return message["sys_path"], message["restore_environ"]["PYTHONPATH"]
+
+    monkeypatch.setattr("sys.path", ["/c", "/b"])
+    monkeypatch.setenv("PYTHONPATH", "/b")
+    given = os.pathsep.join(["/a", "/b"])
+    assert configured({"PYTHONPATH": given}) == (["/a", "/b", "/c"], given)
+    assert configured({}) == (["/c", "/b"], "/b")
+    monkeypatch.delenv("PYTHONPATH")
+    assert configured({}) == (["/c", "/b"], None)
+    with config.set({"nanny.environ": {"PYTHONPATH": "/d"}}):
+        assert configured({}) == (["/d", "/c", "/b"], "/d")
 
 
 def test_a_process_spawned_early_is_configured_later() -> None:
