@@ -103,14 +103,13 @@ def executing(key: object, address: str, since: float | None, waits: bool) -> st
     return f"{text}, without a thread, because it waits for something else or has seceded" if waits else text
 
 
-def given(key: object, address: str, before: int | None, resources: Mapping[str, float]) -> str:
-    """A worker has it and has not started it."""
+def given(key: object, address: str, before: int | None, resources: Mapping[str, float], *, free: bool = True) -> str:
+    """A worker has it and has not started it; `free` tells whether one of its threads has nothing to do."""
     text = f"{key!r} was given to the worker at {address}, where it "
     if before:
         return text + f"waits behind {plural(before, 'other task')}"
-    if resources:
-        return text + f"waits for a free thread and for {amounts(resources)}"
-    return text + "is about to start"
+    wishes = ([] if free else ["a free thread"]) + ([amounts(resources)] if resources else [])
+    return text + (f"waits for {' and for '.join(wishes)}" if wishes else "is about to start")
 
 
 def fetching(key: object, address: str) -> str:

@@ -86,7 +86,9 @@ class Information:
         return {"stacks": stacks}
 
     def situation(self, peer: Peer, fields: Fields, buffers: list[Any]) -> Fields:
-        """Where one task is: its state, since when it executes, how many that are ready go before it."""
+        """Where one task is: its state, since when it executes; of a ready one how many go before it, and whether
+        a thread is free.
+        """
         core, task_id = self._worker.core, whole(fields, "task")
         begun = self._worker.execution.begun(task_id)
         if begun is not None:
@@ -95,9 +97,14 @@ class Information:
         state = state_of(core, task_id).name.lower()
         if mine is None or state != "ready":
             return {"state": state}
-        ready = (facts(core, other) for other, _, name in all_tasks(core) if name == "READY")
+        tasks = all_tasks(core)
+        ready = (facts(core, other) for other, _, name in tasks if name == "READY")
         order = mine["priority"]
-        return {"state": state, "before": sum(each is not None and each["priority"] < order for each in ready)}
+        return {
+            "state": state,
+            "before": sum(each is not None and each["priority"] < order for each in ready),
+            "free": sum(name == "EXECUTING" for _, _, name in tasks) < core.slots,
+        }
 
     # -- executions --------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fastdist import Client, LocalCluster, Retry
+from fastdist.scheduler import sentences
 from tests.explain.conftest import SOON
 from tests.faults.waiting import Gate, until
 
@@ -93,7 +94,7 @@ def test_the_queue(client: Client, gate: Gate) -> None:
     blocker = busy(client, gate)
     futures = [client.submit(hold, gate, f"q{i}", key=f"q{i}") for i in range(4)]
     assert futures[0].why() == (
-        f"'q0' was given to the worker at {address_of(client)}, where it is about to start"
+        f"'q0' was given to the worker at {address_of(client)}, where it waits for a free thread"
     )
     assert futures[1].why() == (
         "'q1' is ready and queued as the next one: the 1 thread of the workers have enough to do"
@@ -176,6 +177,37 @@ def test_what_has_ended_or_never_was(client: Client) -> None:
     assert wrong.why() == "'wrong' has failed: OSError: not yet"
     assert client.why("wrong") == "'wrong' has failed"
     assert client.why("nothing") == "the scheduler knows no task 'nothing'"
+
+
+def test_what_a_worker_was_given_and_has_not_started() -> None:
+    def said(before: int | None, needs: dict[str, float], free: bool) -> str:
+        return sentences.given("x", "tcp://w:1", before, needs, free=free).partition(", where it ")[2]
+
+    assert said(0, {}, True) == said(None, {}, True) == "is about to start"
+    assert said(0, {}, False) == "waits for a free thread"
+    assert said(0, {"GPU": 1.0}, True) == "waits for GPU=1"
+    assert said(0, {"GPU": 1.0}, False) == "waits for a free thread and for GPU=1"
+    assert said(1, {"GPU": 1.0}, False) == "waits behind 1 other task"
+    assert said(3, {}, False) == "waits behind 3 other tasks"
+
+
+def test_reasons_that_last_only_a_moment() -> None:
+    where = "tcp://w:1"
+    assert sentences.fetching("x", where) == (
+        "'x' was given to the worker at tcp://w:1, which is fetching its inputs from other workers"
+    )
+    assert sentences.taken_back("x", where) == (
+        "'x' is being taken back from the worker at tcp://w:1, because others have less to do"
+    )
+    assert sentences.after_death("x", where) == (
+        "'x' was on the worker at tcp://w:1, which died; it goes elsewhere as soon as its nanny has told why"
+    )
+    assert sentences.executing("x", where, None, waits=True) == (
+        "'x' is executing on the worker at tcp://w:1, without a thread, because it waits for something else or has "
+        "seceded"
+    )
+    assert sentences.ended("x", "scattering") == "the data of 'x' is on its way to the workers"
+    assert sentences.ended("x", "released") == "'x' is not computed, because nobody wants its result now"
 
 
 def test_no_workers_at_all_and_an_asynchronous_client() -> None:

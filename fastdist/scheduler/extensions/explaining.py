@@ -166,7 +166,7 @@ class Explaining(Extension):
         if facts["retracting"]:
             return sentences.taken_back(key, entry.address)
         needs = facts["described"].resources if facts.get("described") else {}
-        return sentences.given(key, entry.address, there.get("before"), needs)
+        return sentences.given(key, entry.address, there.get("before"), needs, free=there.get("free", True))
 
     async def _ask(self, entry: WorkerEntry, id: int) -> Facts:
         """Where a task is in its worker; nothing if the worker does not answer."""
