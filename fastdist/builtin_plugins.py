@@ -1,6 +1,6 @@
 """The plugins that come with fastdist: sending code along, installing packages, forwarding output and logs.
 
-May import: `plugins`, the standard library.
+May import: `plugins`, `system`, the standard library.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fastdist.plugins import NannyPlugin, SchedulerPlugin, WorkerPlugin, raise_failures
+from fastdist.system.whereabouts import this_process
 
 logger = logging.getLogger("fastdist.plugins")
 
@@ -384,8 +385,17 @@ class _ForwardedStream(io.TextIOBase):
     def _send(self) -> None:
         pieces, self._pieces = self._pieces, []
         if pieces:
-            message = {"args": ["".join(pieces)], "sep": "", "end": "", "file": self._number, "flush": True}
-            self._worker.log_event("print", message)
+            self._worker.log_event(
+                "print",
+                {
+                    "args": ["".join(pieces)],
+                    "sep": "",
+                    "end": "",
+                    "file": self._number,
+                    "flush": True,
+                    "process": this_process(),
+                },
+            )
 
     def writable(self) -> bool:
         return True

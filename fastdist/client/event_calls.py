@@ -7,6 +7,8 @@ import builtins
 import importlib
 import inspect
 import logging
+import os
+import socket
 import sys
 import warnings
 from collections.abc import Callable, Collection
@@ -181,7 +183,7 @@ class EventCalls(Lifecycle):
 
     def _on_print(self, event: Event) -> None:
         """Show what a task printed, unless its worker writes to the same terminal."""
-        if not is_shown_already(getattr(self.cluster, "processes", None), event[1]):
+        if not is_shown_already(event[1]):
             handle_print(event)
 
     def _event_task_done(self, task: asyncio.Future[Any]) -> None:
@@ -234,21 +236,25 @@ class EventCalls(Lifecycle):
         return {address: tuple(tuple(line) for line in lines) for address, lines in reply["logs"].items()}
 
 
-def is_shown_already(processes: bool | None, message: Any) -> bool:
-    """Whether what a worker of a cluster on this machine printed is where this process would print it.
+def is_shown_already(message: Any) -> bool:
+    """Whether what a task printed is where this process would print it: its worker lives in it, or is a child of it.
 
     Parameters
     ----------
-    processes : bool or None
-        Whether the workers are children of this process (True), parts of it (False), or neither (None).
     message : object
         What `fastdist.print` sent.
     """
-    if processes is None or not isinstance(message, dict):
+    process = message.get("process") if isinstance(message, dict) else None
+    if not isinstance(process, tuple) or len(process) != 3:
+        return False
+    host, worker, parent = process
+    if host != socket.gethostname():
+        return False
+    if worker == os.getpid():
+        return True
+    if parent != os.getpid():
         return False
     number, stream = (2, sys.stderr) if message.get("file") == 2 else (1, sys.stdout)
-    if not processes:
-        return True
     try:
         # The children have inherited the descriptor, not what may have taken its place in this process.
         return stream.fileno() == number

@@ -1,6 +1,6 @@
 """`print` and `warn` for tasks: what they say appears on the worker and at every client.
 
-May import: `context`.
+May import: `context`, `system`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import warnings
 from typing import Any
 
 from fastdist.context import current_worker
+from fastdist.system.whereabouts import this_process
 
 #: Longer texts are cut before they are sent; the worker's own output has all of it.
 MAX_TEXT = 1 << 20
@@ -50,6 +51,7 @@ def print(
             "end": end,
             "file": _number_of(file),
             "flush": bool(flush),
+            "process": this_process(),
         }
         worker.log_event("print", message)
     builtins.print(*args, sep=sep, end=end, file=file, flush=flush)

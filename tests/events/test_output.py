@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import socket
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +15,7 @@ from typing import Any
 import pytest
 
 import fastdist
-from fastdist import Client
+from fastdist import Client, LocalCluster
 from fastdist.builtin_plugins import ForwardOutput
 from fastdist.client.event_calls import handle_print, handle_warn, is_shown_already
 from fastdist.logs import LogRing
@@ -182,14 +185,35 @@ def test_a_ring_does_not_silence_a_program_without_logging(capsys: pytest.Captur
 
 
 def test_what_the_worker_shows_on_the_same_terminal_is_not_shown_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    message = {"args": ("x",), "file": None}
-    assert is_shown_already(False, message), "the worker is in this process"
-    assert not is_shown_already(None, message), "the worker is anywhere"
-    assert not is_shown_already(True, "noted by hand")
+    host, pid = socket.gethostname(), os.getpid()
+    message = {"args": ("x",), "file": None, "process": (host, 1, pid)}
+    assert is_shown_already({**message, "process": (host, pid, 1)}), "the worker is in this process"
+    assert not is_shown_already({**message, "process": (host, 1, 1)}), "the worker is another's child"
+    assert not is_shown_already({**message, "process": ("elsewhere", pid, pid)}), "the worker is on another machine"
+    assert not is_shown_already("noted by hand")
+    assert not is_shown_already({**message, "process": None})
     monkeypatch.setattr(sys, "stdout", io.StringIO())
-    assert not is_shown_already(True, message), "a notebook reads what this process prints, not its children"
+    assert not is_shown_already(message), "a notebook reads what this process prints, not its children"
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     with open(1, "w", closefd=False) as terminal:
         monkeypatch.setattr(sys, "stdout", terminal)
-        assert is_shown_already(True, message)
-        assert not is_shown_already(True, {**message, "file": 2})
+        assert is_shown_already(message)
+        assert not is_shown_already({**message, "file": 2})
+
+
+def test_a_client_of_an_address_does_not_print_again_what_a_worker_in_its_process_printed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with (
+        LocalCluster(n_workers=1, processes=False, protocol="tcp") as cluster,
+        Client(cluster.scheduler_address, security=cluster.security) as client,
+    ):
+        heard: list[object] = []
+        printed = client._event_handlers["print"]
+        client.subscribe_topic("print", lambda event: (printed(event), heard.append(event)))
+        client.submit(lambda: fastdist.print("once"), pure=False).result(timeout=10)
+        deadline = time.monotonic() + 10
+        while not heard and time.monotonic() < deadline:
+            client.get_events("print")
+        assert len(heard) == 1
+    assert capsys.readouterr().out == "once\n"
