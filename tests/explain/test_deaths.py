@@ -16,7 +16,7 @@ import pytest
 from fastdist import Client
 from fastdist.errors import KilledWorker, WorkerDeath
 from fastdist.nanny.observation import MAX_LINE, MAX_LINES, LastWords
-from tests.faults.waiting import Gate, until
+from tests.faults.waiting import Gate, tasks_of, until
 
 
 def leave(code: int) -> None:
@@ -122,7 +122,7 @@ def test_who_executes_beside_a_killer_is_named_and_started_again(gate: Gate) -> 
 
 
 def _id(client: Client, key: str) -> int:
-    return next(view["id"] for view in client.cluster.scheduler.core.tasks() if view["key"] == key)
+    return next(view["id"] for view in tasks_of(client) if view["key"] == key)
 
 
 def test_a_memory_limit() -> None:
@@ -147,7 +147,7 @@ def test_a_cluster_that_shrinks_blames_nobody(gate: Gate, monkeypatch: pytest.Mo
         until(lambda: len(client.cluster.scheduler.members.workers) == 1, "one worker less", 60)
         gate.open()
         assert client.gather(futures) == ["held-0", "held-1"]
-        assert {view["suspicious"] for view in client.cluster.scheduler.core.tasks()} == {0}
+        assert {view["suspicious"] for view in tasks_of(client)} == {0}
 
 
 def test_last_words_are_bounded() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from fastdist import Client, LocalCluster, config
 from fastdist.scheduler import worker_handlers
-from tests.faults.waiting import Gate, until
+from tests.faults.waiting import Gate, tasks_of, until
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def holds(task_id: int, dask_worker: Any) -> bool:
 
 
 def id_of(client: Client, key: str) -> int:
-    return next(view["id"] for view in client.cluster.scheduler.core.tasks() if view["key"] == key)
+    return next(view["id"] for view in tasks_of(client) if view["key"] == key)
 
 
 def test_data_that_nobody_knows_is_freed(client: Client) -> None:

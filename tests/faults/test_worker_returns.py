@@ -14,7 +14,7 @@ import pytest
 
 from fastdist import Client, LocalCluster, config
 from fastdist.errors import CommClosedError
-from tests.faults.waiting import Gate, until
+from tests.faults.waiting import Gate, tasks_of, until
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def entries(client: Client) -> list[Any]:
 
 def attempts(client: Client, *keys: str) -> list[int]:
     """How often each task was given to a worker."""
-    found = {view["key"]: view["attempt"] for view in client.cluster.scheduler.core.tasks()}
+    found = {view["key"]: view["attempt"] for view in tasks_of(client)}
     return [found[key] for key in keys]
 
 
@@ -139,7 +139,7 @@ def test_tasks_go_on_under_one_cut_after_the_other(client: Client) -> None:
 def test_a_worker_that_was_stopped_goes_on_where_it_was(client: Client, gate: Gate) -> None:
     future = client.submit(pid_after, gate, pure=False)
     gate.wait_for(1)
-    (view,) = [view for view in client.cluster.scheduler.core.tasks() if view["key"] == future.key]
+    (view,) = [view for view in tasks_of(client) if view["key"] == future.key]
     entry = client.cluster.scheduler.members.by_address[view["processing_on"]]
     os.kill(entry.pid, signal.SIGSTOP)
     try:
@@ -155,7 +155,7 @@ def test_a_worker_that_was_stopped_goes_on_where_it_was(client: Client, gate: Ga
 def test_a_process_that_was_killed_is_not_waited_for(client: Client, gate: Gate) -> None:
     future = client.submit(pid_after, gate, pure=False)
     gate.wait_for(1)
-    (view,) = [view for view in client.cluster.scheduler.core.tasks() if view["key"] == future.key]
+    (view,) = [view for view in tasks_of(client) if view["key"] == future.key]
     pid = client.cluster.scheduler.members.by_address[view["processing_on"]].pid
     started = time.monotonic()
     os.kill(pid, signal.SIGKILL)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Value = TypeVar("Value")
 
@@ -64,3 +64,14 @@ class Gate:
     def wait_for(self, count: int, name: object = "task") -> None:
         """Wait until `name` came this often."""
         until(lambda: self.arrivals(name) >= count, f"{count} arrivals of {name}")
+
+
+def tasks_of(client: Any) -> list[dict[str, Any]]:
+    """The tasks of the scheduler of a client's cluster, read on its event loop: its core belongs to that thread."""
+
+    async def read() -> list[dict[str, Any]]:
+        tasks: list[dict[str, Any]] = client.cluster.scheduler.core.tasks()
+        return tasks
+
+    found: list[dict[str, Any]] = client.cluster.sync(read)
+    return found
