@@ -63,7 +63,9 @@ def holds(task_id: int, dask_worker: Any) -> bool:
 
 
 def id_of(client: Client, key: str) -> int:
-    return next(view["id"] for view in tasks_of(client) if view["key"] == key)
+    # The submission may still be on its way.
+    (found,) = until(lambda: [view["id"] for view in tasks_of(client) if view["key"] == key], "the task")
+    return int(found)
 
 
 def test_data_that_nobody_knows_is_freed(client: Client) -> None:
