@@ -40,7 +40,7 @@ IDS_PER_QUESTION = 10_000
 #: What may be asked a second time if the connection broke before the answer came.
 REPEATABLE = frozenset(
     {
-        "identity", "ncores", "who-has", "has-what", "processing", "gather", "cancel", "retry",
+        "identity", "ncores", "who-has", "has-what", "processing", "gather", "cancel", "retry", "scatter-failed",
         "set-metadata", "get-metadata", "publish-get", "publish-list", "publish-delete", "fire-and-forget",
         "get-events", "subscribe-topic", "unsubscribe-topic", "get-logs", "get-worker-logs",
         "attempts", "event-wait", "event-set", "event-clear", "event-is-set",

@@ -8,7 +8,7 @@ import logging
 import queue
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -161,10 +161,13 @@ class Scatterer:
         finally:
             lock.release()
         futures.update(zip(keys, made, strict=True))
-        reply = await asyncio.wrap_future(answer)
-        rows = reply.get("tasks")
-        if not isinstance(rows, list | tuple) or len(rows) != len(keys):
-            raise MessageError("the reply to 'scatter' does not have one row for each key")
+        try:
+            rows = (await asyncio.wrap_future(answer)).get("tasks")
+            if not isinstance(rows, list | tuple) or len(rows) != len(keys):
+                raise MessageError("the reply to 'scatter' does not have one row for each key")
+        except BaseException as error:
+            await self._tell_lost(error, client_ids=list(range(first_id, first_id + len(keys))))
+            raise
         pieces = [
             Piece(task_id, key, payload, size, list(addresses))
             for key, payload, size, (task_id, addresses) in zip(keys, payloads, sizes, rows, strict=True)
@@ -185,13 +188,21 @@ class Scatterer:
             if waiting:
                 raise CommClosedError(f"{len(waiting)} values could not be put on any worker: {reason}")
         except BaseException as error:
-            # Tasks that need the data would wait for ever.
             lost = [piece.task_id for piece in pieces if piece.addresses and not piece.there]
-            with contextlib.suppress(CommClosedError, ClosedClientError):
-                await self._connection.call(
-                    "scatter-failed", task_ids=lost, reason=f"{type(error).__name__}: {error}"
-                )
+            await self._tell_lost(error, task_ids=lost)
             raise
+
+    async def _tell_lost(
+        self, error: BaseException, task_ids: Sequence[int] = (), client_ids: Sequence[int] = ()
+    ) -> None:
+        """Say that announced data does not come: tasks that need it would wait for ever."""
+        with contextlib.suppress(CommClosedError, ClosedClientError):
+            await self._connection.call(
+                "scatter-failed",
+                task_ids=list(task_ids),
+                client_ids=list(client_ids),
+                reason=f"{type(error).__name__}: {error}",
+            )
 
     async def _put_directly(self, pieces: list[Piece]) -> str:
         """Put data on workers; why some of it could not be."""

@@ -114,7 +114,7 @@ class Transfer:
 
     async def _fetch(self, number: int, task_ids: list[int], nbytes: int) -> None:
         """Ask one worker for some inputs and tell the core what came of it."""
-        values: dict[int, Any] = {}
+        values: dict[int, Any] | None = None
         try:
             peer = await self.pool.get(self._address_of(number))
             reply = await peer.call("get-data", timeout=FETCH_TIMEOUT, task_ids=task_ids)
@@ -123,14 +123,16 @@ class Transfer:
         except (OSError, TimeoutError, asyncio.TimeoutError, FastdistError, KeyError) as error:
             logger.info("fetching %d inputs from worker %d failed: %s", len(task_ids), number, error)
         with self.storing:
-            found = {
-                task_id: self._store(task_id, value)
-                for task_id, value in values.items()
-                if awaits(self.core, task_id)
-            }
+            found = None if values is None else self._store_awaited(values)
             self.core.on_fetched(number, task_ids, found, time.monotonic())
         self.execution.expect_work()
         self.start_fetches()
+
+    def _store_awaited(self, values: dict[int, Any]) -> dict[int, tuple[int, int]]:
+        """Store what is still wanted: size and type number of each."""
+        return {
+            task_id: self._store(task_id, value) for task_id, value in values.items() if awaits(self.core, task_id)
+        }
 
     def _address_of(self, number: int) -> str:
         address = self.core.addresses.get(number)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ import pytest
 
 import fastdist.client.connection
 import fastdist.client.sending
-from fastdist import Client, LocalCluster, config
-from fastdist.errors import ClosedClientError, CommClosedError, FutureCancelledError
-from tests.faults.waiting import Gate, until
+from fastdist import Client, Future, LocalCluster, config
+from fastdist.errors import ClosedClientError, CommClosedError, FutureCancelledError, TaskLostError
+from fastdist.rpc.peer import Peer
+from fastdist.scheduler.extensions.data import Data
+from tests.faults.waiting import Gate, tasks_of, until
 
 N = 1000
 
@@ -288,3 +291,30 @@ def test_those_who_submit_wait_while_too_much_is_not_applied(
         thread.join(20)
         assert client.gather([first, *done]) == [200_000, 300_000]
         until(lambda: client._connection._outbox.n_bytes < 100_000, "the news of what was applied")
+
+
+def test_data_whose_announcement_was_not_answered_is_given_up(
+    make_cluster: Callable[..., LocalCluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Data.scatter
+    announced, needed = threading.Event(), threading.Event()
+
+    async def break_off(self: Data, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> Any:
+        answer = await real(self, peer, fields, buffers)
+        announced.set()
+        await asyncio.get_running_loop().run_in_executor(None, needed.wait, 20)
+        peer.abort(CommClosedError("cut by the test"))
+        return answer
+
+    monkeypatch.setattr(Data, "scatter", break_off)
+    cluster = make_cluster()
+    with Client(cluster) as client, Client(cluster) as other, ThreadPoolExecutor(1) as beside:
+        scattered = beside.submit(client.scatter, {"number": 1})
+        assert announced.wait(20)
+        waiting = other.submit(add, Future("number", other), 1)
+        until(lambda: any(task["key"] == waiting.key for task in tasks_of(other)), "the submission")
+        needed.set()
+        with pytest.raises(CommClosedError):
+            scattered.result(20)
+        with pytest.raises(TaskLostError, match="did not arrive"):
+            waiting.result(timeout=20)

@@ -187,6 +187,27 @@ def test_an_input_that_its_only_holder_does_not_give_is_computed_again(client: C
     assert task.result(timeout=20) == 11
 
 
+def test_scattered_data_survives_that_its_only_holder_does_not_answer(client: Client) -> None:
+    first, second, third = client.cluster.workers.values()
+    data = client.scatter(block(13), workers=[first.address], hash=False)
+    original = first.transfer.get_data
+    asked: list[object] = []
+
+    async def refuse_twice(*arguments: Any) -> Any:
+        asked.append(arguments)
+        if len(asked) <= 2:
+            raise ConnectionError("not now")
+        return await original(*arguments)
+
+    first.transfer.get_data = refuse_twice
+    try:
+        task = client.submit(first_bytes, data, workers=[second.address, third.address], pure=False)
+        assert task.result(timeout=20) == 13
+    finally:
+        first.transfer.get_data = original
+    assert len(asked) == 3
+
+
 def kill_holder(client: Client, address: str) -> None:
     os.kill(client.cluster.scheduler.members.by_address[address].pid, signal.SIGKILL)
 

@@ -187,6 +187,8 @@ class FullReference(Reference):
             self.take_away(worker, task, row.status)
         else:
             self.back(task, tell_worker=row.status == DoneStatus.DONE_RESCHEDULE)
+            if row.status == DoneStatus.DONE_RETRACTED and row.nbytes & AGAIN and task.state is State.READY:
+                self.try_again(worker, task, row.nbytes, now)
 
     def take_dismissed(self, worker: Worker, task: Task | None, row: DoneRow) -> bool:
         """A row that only says how long a task that was taken from the worker keeps its thread."""
@@ -258,8 +260,10 @@ class FullReference(Reference):
                 self.tell_free(worker, task or row.id)
 
     def take_missing(self, task: Task | None, row: DoneRow) -> None:
-        """A holder has not what it should have."""
+        """A holder has not what it should have, or was not reached."""
         if task is None or task.state is not State.MEMORY or row.nbytes >= len(self.universe.workers):
+            return
+        if row.attempt == 1 and not self.can_be_computed_again(task):
             return
         holder = self.universe.workers[row.nbytes]
         if holder in task.holders:
@@ -267,6 +271,19 @@ class FullReference(Reference):
             self.tell_free(holder, task)
             if not task.holders:
                 self.lose_data(task)
+
+    @staticmethod
+    def can_be_computed_again(task: Task) -> bool:
+        """Whether no data is needed for it that is neither there nor has a function that computes it."""
+        stack, seen = [task], {task}
+        while stack:
+            one = stack.pop()
+            if one.function is None:
+                return False
+            new = {each for each in one.needs if each.state is not State.MEMORY} - seen
+            seen |= new
+            stack += new
+        return True
 
     # -- copies ---------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from fastdist._core.codec.frames import DoneStatus
 from fastdist._core.keys.canonical import encode_key
+from fastdist.retries import AGAIN, ELSEWHERE
 from tests.core.scheduler.frames import EPOCH, DoneRow, TaskRow
 from tests.model.harness import Pair
 from tests.model.records import Client, Options, Task, Worker
@@ -324,6 +325,20 @@ class CoreMachine(RuleBasedStateMachine):
             for task, given in zip(asked, answers, strict=False)
         ]
         self.report(worker, rows)
+
+    @rule(pick=small, which=small)
+    def unreached(self, pick: int, which: int) -> None:
+        """A worker gives a task back, because it did not reach those that have its inputs."""
+        worker = self.worker(pick)
+        if worker.processing:
+            task = worker.processing[which % len(worker.processing)]
+            rows = [
+                DoneRow(needed.id, 1, DoneStatus.DONE_MISSING, holder.number)
+                for needed in task.needs
+                for holder in needed.holders
+            ]
+            verdict = AGAIN | ELSEWHERE | 100_000
+            self.report(worker, [*rows, DoneRow(task.id, task.attempt, DoneStatus.DONE_RETRACTED, verdict)])
 
     @rule(pick=small, which=small, holder=st.integers(0, MAX_WORKERS), missing=st.booleans(), nbytes=sizes)
     def copy(self, pick: int, which: int, holder: int, missing: bool, nbytes: int) -> None:

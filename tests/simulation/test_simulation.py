@@ -94,3 +94,12 @@ def test_data_that_is_scattered_again_is_not_freed_for_what_it_was() -> None:
 
 def test_whoever_retries_what_another_client_cancelled_and_made_anew_gets_an_answer() -> None:
     assert_seed_passes(11608)
+
+
+def test_data_of_a_worker_that_another_one_cannot_reach_is_not_lost() -> None:
+    for seed in (602, 1230):
+        assert_seed_passes(seed, faults=["wall"])
+
+
+def test_data_is_given_up_that_a_client_announced_which_never_heard_where_to_put_it() -> None:
+    assert_seed_passes(520633474)

@@ -58,6 +58,8 @@ from fastdist.errors import FrameError
 cdef enum:
     DONE_COLUMNS = 11
     MAX_TYPES = 1 << 16
+    UNREACHED = 1              # attempt of a MISSING row: the holder was not reached, it may have the data all the same
+    MAX_LOOKED_AT = 1000       # tasks; with more of them, data counts as too dear to compute it again
 
 
 cdef struct Row:
@@ -161,6 +163,9 @@ cdef int take_row(Model model, WorkerRecord worker, Row* row, vector[uint32_t]& 
         processing_to_needed(model, <uint32_t>row.id, row.status == DONE_RESCHEDULE)
         if model.n_away and row.status == DONE_RETRACTED:
             wait_for_away(model, <uint32_t>row.id)
+        if row.status == DONE_RETRACTED and row.nbytes and task.state == READY:
+            # Its inputs are there, but its worker did not reach them.
+            return try_again(model, worker, task, row)
     return 0
 
 
@@ -282,14 +287,35 @@ cdef bint has_use_for(Model model, Task* task, WorkerRecord worker) noexcept:
 
 
 cdef int take_missing(Model model, Task* task, Row* row) except -1:
-    """A worker did not have what it was believed to hold (`nbytes` is its number)."""
+    """A worker (`nbytes` is its number) did not have what it was believed to hold, or (attempt 1) was not reached."""
     if task == NULL or task.state != MEMORY or row.nbytes >= model.load.positions.size():
+        return 0
+    if row.attempt == UNREACHED and not can_be_computed_again(model, <uint32_t>row.id):
+        # The worker lives as far as is known, and what it holds is all there is.
         return 0
     if model.is_held_by(task, <uint32_t>row.nbytes) and not model.worker(<uint32_t>row.nbytes).away:
         tell_free(model, model.worker(<uint32_t>row.nbytes), row.id)
         if lose_holder(model, <uint32_t>row.id, <uint32_t>row.nbytes):
             memory_to_lost(model, <uint32_t>row.id)
     return 0
+
+
+cdef bint can_be_computed_again(Model model, uint32_t slot) except -1:
+    """Whether everything that is needed to compute the data of a task a second time is there, or can be computed."""
+    cdef list stack = [slot]
+    cdef set seen = set()
+    cdef Task* task
+    cdef uint32_t i, dependency
+    while stack:
+        task = model.task(stack.pop())
+        if task.function == NONE or len(seen) > MAX_LOOKED_AT:
+            return False
+        for i in range(task.n_dependencies):
+            dependency = model.dependencies_of(task)[i]
+            if dependency not in seen and model.task(dependency).state != MEMORY:
+                seen.add(dependency)
+                stack.append(dependency)
+    return True
 
 
 cdef int learn_durations(Model model, vector[uint32_t]& prefixes) except -1:

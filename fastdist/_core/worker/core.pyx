@@ -17,6 +17,7 @@ from fastdist._core.codec.frames cimport (
     DONE_FINISHED, DONE_MISSING, DONE_REPLICA, DONE_RESCHEDULE, DONE_RETRACT_REFUSED, DONE_RETRACTED, DONE_STARTED,
     ColumnReader,
 )
+from fastdist._core.worker.fetch cimport UNREACHED_VERDICT, Want, contains
 from fastdist._core.worker.frames cimport FREE_COLUMNS, RUN_COLUMNS, RunColumns, read_pieces, read_run
 from fastdist._core.worker.model cimport (
     ERRED, EXECUTING, FETCH, IN_FLIGHT, MEMORY, READY, RELEASED, WAITING, Edge, arguments_of, edges_of, padded,
@@ -214,13 +215,14 @@ cdef class WorkerCore(WorkerModel):
         return record
 
     cdef void _lose_input(self, TaskRecord* record, double now) noexcept nogil:
-        """Nobody has this input (any more): say who did not, and give back the tasks that wait for it."""
+        """Nobody is left to be asked for this input: say who failed, and give back the tasks that wait for it."""
         cdef uint32_t peer
-        cdef vector[uint32_t] failed = self.plan.wants[record.task_id].failed
-        if failed.empty():
-            failed.push_back(self.number)
-        for peer in failed:
-            self.report(record.task_id, 0, DONE_MISSING, peer, 0, 0, NULL, 0, now)
+        cdef Want* want = &self.plan.wants[record.task_id]
+        if want.failed.empty():
+            want.failed.push_back(self.number)
+        for peer in want.failed:
+            self.report(record.task_id, contains(want.unreached, peer), DONE_MISSING, peer, 0, 0, NULL, 0, now)
+        self.give_back_waiters(record, now, UNREACHED_VERDICT if want.unreached.size() else 0)
         self.release(record, now)
 
     def on_free(self, object body, double now) -> list:
@@ -319,19 +321,23 @@ cdef class WorkerCore(WorkerModel):
         return None if batch.empty() else (peer, batch, total)
 
     def on_fetched(self, uint32_t peer, list asked, dict found, double now) -> None:
-        """A worker has answered: `found` has (size, type number) of each input that is now in the store."""
+        """`found` has (size, type number) of each input that is now in the store; None: the worker was not reached.
+
+        Other holders are asked for what did not come; where there are none, the tasks go back.
+        """
+        cdef bint reached = found is not None
         cdef vector[uint64_t] landed, lost
         cdef vector[uint64_t] sizes
         cdef vector[uint32_t] types
         cdef TaskRecord* record
         cdef size_t i
         cdef int called
-        for task_id, (nbytes, type_number) in found.items():
+        for task_id, (nbytes, type_number) in (found or {}).items():
             landed.push_back(task_id)
             sizes.push_back(nbytes)
             types.push_back(type_number)
         for task_id in asked:
-            if task_id not in found:
+            if not reached or task_id not in found:
                 lost.push_back(task_id)
         with nogil:
             self.gate.lock()
@@ -345,17 +351,13 @@ cdef class WorkerCore(WorkerModel):
                 record = self.pool.find(lost[i])
                 if record == NULL or (record.state != IN_FLIGHT and record.state != FETCH):
                     continue
-                if not self.plan.exclude(lost[i], peer):
+                if not self.plan.exclude(lost[i], peer, reached):
                     self._lose_input(record, now)
                 elif record.state == IN_FLIGHT:
                     self.in_flight_to_fetch(record)
             called = self._claim()
             self.gate.unlock()
             self.gate.call(called)
-
-    def on_fetch_failed(self, uint32_t peer, list asked, double now) -> None:
-        """A worker could not be reached: other holders are asked, and if there are none, the tasks go back."""
-        self.on_fetched(peer, asked, {}, now)
 
     def on_fetch_refused(self, uint64_t task_id, bytes failure, double now) -> None:
         """The data of an input cannot be serialised: the tasks that need it fail with `failure`."""

@@ -6,10 +6,17 @@ from libcpp.unordered_set cimport unordered_set
 from libcpp.vector cimport vector
 
 
+# What tasks say that go back because no holder of an input was reached: again after 0.1 s, on another worker.
+cdef uint64_t UNREACHED_VERDICT
+
+cdef bint contains(vector[uint32_t]& numbers, uint32_t number) noexcept nogil
+
+
 cdef cppclass Want:
     uint64_t nbytes
     vector[uint32_t] untried
     vector[uint32_t] failed
+    vector[uint32_t] unreached             # of the failed, those that did not say that they have not the input
 
 
 cdef class FetchPlan:
@@ -23,7 +30,7 @@ cdef class FetchPlan:
     cdef void add(self, uint64_t task_id, uint64_t nbytes, const uint32_t* holders, size_t n) noexcept nogil
     cdef void drop(self, uint64_t task_id) noexcept nogil
     cdef bint obtainable(self, uint64_t task_id) noexcept nogil
-    cdef bint exclude(self, uint64_t task_id, uint32_t peer) noexcept nogil
+    cdef bint exclude(self, uint64_t task_id, uint32_t peer, bint reached) noexcept nogil
     cdef void requeue(self, uint64_t task_id) noexcept nogil
     cdef int64_t next_peer(self) noexcept nogil
     cdef bint next_of(self, uint32_t peer, uint64_t* task_id, uint64_t* nbytes) noexcept nogil

@@ -9,6 +9,9 @@ cimport cython
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 
+UNREACHED_VERDICT = <uint64_t>3 << 62 | 100_000
+
+
 cdef bint contains(vector[uint32_t]& numbers, uint32_t number) noexcept nogil:
     cdef uint32_t one
     for one in numbers:
@@ -50,7 +53,7 @@ cdef class FetchPlan:
     cdef void drop(self, uint64_t task_id) noexcept nogil:
         self.wants.erase(task_id)
 
-    cdef bint exclude(self, uint64_t task_id, uint32_t peer) noexcept nogil:
+    cdef bint exclude(self, uint64_t task_id, uint32_t peer, bint reached) noexcept nogil:
         """This worker cannot serve the input. Returns whether another one may."""
         cdef Want* want = &self.wants[task_id]
         cdef vector[uint32_t] left
@@ -61,6 +64,8 @@ cdef class FetchPlan:
         want.untried.swap(left)
         if not contains(want.failed, peer):
             want.failed.push_back(peer)
+            if not reached:
+                want.unreached.push_back(peer)
         return want.untried.size() != 0
 
     cdef void requeue(self, uint64_t task_id) noexcept nogil:

@@ -43,7 +43,7 @@ cdef class WorkerModel:
     cdef void detach(self, TaskRecord* record) noexcept nogil
     cdef void attach(self, TaskRecord* record) noexcept nogil
     cdef void inputs_landed(self, TaskRecord* record) noexcept nogil
-    cdef void give_back_waiters(self, TaskRecord* record, double now) noexcept nogil
+    cdef void give_back_waiters(self, TaskRecord* record, double now, uint64_t verdict=*) noexcept nogil
     cdef void fail_waiters(self, TaskRecord* record, const uint8_t* payload, size_t length, double now) noexcept nogil
     cdef void drop_unneeded(self, TaskRecord* record) noexcept nogil
     cdef void withdraw_waiter(self, TaskRecord* waiter) noexcept nogil

@@ -142,8 +142,11 @@ cdef class WorkerModel:
                 self.waiting_to_ready(edge.waiter)
             edge = edge.next
 
-    cdef void give_back_waiters(self, TaskRecord* record, double now) noexcept nogil:
-        """The data of this record will not come: those that wait for it, and those behind them, go back unstarted."""
+    cdef void give_back_waiters(self, TaskRecord* record, double now, uint64_t verdict=0) noexcept nogil:
+        """The data of this record will not come: those that wait for it, and those behind them, go back unstarted.
+
+        `verdict` says when and where those that wait for it shall be tried again.
+        """
         cdef uint8_t state = record.state
         cdef TaskRecord* waiter
         cdef TaskRecord* source
@@ -162,7 +165,8 @@ cdef class WorkerModel:
             waiter = source.waiters.waiter
             self.withdraw_waiter(waiter)
             if waiter != record:
-                self.report(waiter.task_id, waiter.attempt, DONE_RETRACTED, 0, 0, 0, NULL, 0, now)
+                self.report(waiter.task_id, waiter.attempt, DONE_RETRACTED, verdict if source == record else 0, 0, 0,
+                            NULL, 0, now)
                 self.withdrawn.push_back(waiter)
         record.state = state
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastdist._core.scheduler.reasons import Reason, reason_payload
@@ -36,6 +37,15 @@ ARRIVAL_SECONDS = 5.0
 MAX_MOVES = 100_000
 
 
+@dataclass
+class Announcement:
+    """Data that a client is about to put on workers: the client, its id of the data, and where it is sent."""
+
+    client: int
+    client_id: int
+    addresses: set[str]
+
+
 class Data(Extension):
     """Scatters, copies and moves data.
 
@@ -48,8 +58,8 @@ class Data(Extension):
 
     def __init__(self, scheduler: Scheduler) -> None:
         super().__init__(scheduler)
-        #: Announced data that may not have come: the client's number and the addresses it is sent to, by task id.
-        self._coming: dict[int, tuple[int, set[str]]] = {}
+        #: Announced data that may not have come, by task id.
+        self._coming: dict[int, Announcement] = {}
         self._timers: set[asyncio.TimerHandle] = set()
         self._moving = asyncio.Lock()
 
@@ -111,7 +121,11 @@ class Data(Extension):
         copies_of(fields.get("broadcast"), 1)
         workers = await self._workers_for_data(worker_restriction(fields), timeout)
         copies = copies_of(fields.get("broadcast"), len(workers))
-        known = self.scheduler.core.on_scatter(entry.number, whole(fields, "first_client_id", 1), keys)
+        if peer.closed:
+            # The client gave this question up; announced now, the data would be waited for in vain.
+            raise CommClosedError("the connection of the client broke while its data waited for a worker")
+        first_client_id = whole(fields, "first_client_id", 1)
+        known = self.scheduler.core.on_scatter(entry.number, first_client_id, keys)
         self._forget_arrived()
         answer: list[list[Any]] = []
         for position, (task_id, in_memory) in enumerate(known):
@@ -120,7 +134,7 @@ class Data(Extension):
             chosen = [workers[(first + copy) % len(workers)].address for copy in range(copies)]
             answer.append([task_id, [] if in_memory and copies == 1 else chosen])
             if not in_memory:
-                self._coming[task_id] = entry.number, set(chosen)
+                self._coming[task_id] = Announcement(entry.number, first_client_id + position, set(chosen))
         if copies > 1:
             self.scheduler.core.on_kept([task_id for task_id, _ in known], copies)
         self.scheduler.wake()
@@ -157,10 +171,13 @@ class Data(Extension):
         )
 
     def scatter_failed(self, peer: Peer, fields: dict[str, Any], buffers: list[Any]) -> None:
-        """A client could not put what it announced."""
-        number_of_client = self.scheduler.client_of(peer).number
-        mine = [id for id in ids(fields, "task_ids") if self._coming.get(id, (-1,))[0] == number_of_client]
-        self._fail(mine, text(fields, "reason", 10_000))
+        """A client could not put what it announced, or never heard where to."""
+        client = self.scheduler.client_of(peer).number
+        task_ids, client_ids = set(ids(fields, "task_ids")), set(ids(fields, "client_ids"))
+        self._forget_arrived()
+        mine = [(task_id, each) for task_id, each in self._coming.items() if each.client == client]
+        lost = [task_id for task_id, each in mine if task_id in task_ids or each.client_id in client_ids]
+        self._fail(lost, text(fields, "reason", 10_000))
 
     def _fail(self, task_ids: list[int], why: str) -> None:
         payload = reason_payload(
@@ -179,7 +196,7 @@ class Data(Extension):
     def client_gone(self, entry: ClientEntry) -> None:
         """What a client that has gone had announced must come soon, or not at all."""
         self._forget_arrived()
-        orphans = [task_id for task_id, (owner, _) in self._coming.items() if owner == entry.number]
+        orphans = [task_id for task_id, each in self._coming.items() if each.client == entry.number]
         if orphans:
             timer = asyncio.get_running_loop().call_later(
                 ARRIVAL_SECONDS, self._give_up, orphans, f"the client {entry.name} that sent it is gone"
@@ -195,9 +212,9 @@ class Data(Extension):
     def worker_gone(self, entry: WorkerEntry, why: str) -> None:
         """What was only sent to this worker and has not come never will."""
         self._forget_arrived()
-        for _, addresses in self._coming.values():
-            addresses.discard(entry.address)
-        lost = [task_id for task_id, (_, addresses) in self._coming.items() if not addresses]
+        for each in self._coming.values():
+            each.addresses.discard(entry.address)
+        lost = [task_id for task_id, each in self._coming.items() if not each.addresses]
         if lost:
             self._fail(lost, f"the worker at {entry.address} was lost: {why}")
 

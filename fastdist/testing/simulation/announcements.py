@@ -22,9 +22,10 @@ MAX_COPIES = 2
 
 @dataclass
 class Announcement:
-    """Who sends it, and to which workers that are there."""
+    """Who sends it, under which id of its own, and to which workers that are there."""
 
     client: int
+    client_id: int
     addresses: list[str]
 
 
@@ -40,23 +41,25 @@ class Announcements:
         self.scheduler = scheduler
         self._coming: dict[int, Announcement] = {}
 
-    def announce(self, client: int, rows: Sequence[tuple[int, bool]]) -> list[tuple[int, list[str]]]:
+    def announce(self, client: int, first_id: int, rows: Sequence[tuple[int, bool]]) -> list[tuple[int, list[str]]]:
         """Choose workers for what is not in memory."""
         dice = self.scheduler.kernel.random
         workers = [entry.identity["address"] for entry in self.scheduler.workers.values()]
         self._forget_arrived()
         answer = []
-        for task_id, in_memory in rows:
+        for client_id, (task_id, in_memory) in enumerate(rows, first_id):
             copies = min(len(workers), dice.randint(1, MAX_COPIES))
             chosen = [] if in_memory else dice.sample(workers, copies)
             answer.append((task_id, chosen))
             if not in_memory:
-                self._coming[task_id] = Announcement(client, list(chosen))
+                self._coming[task_id] = Announcement(client, client_id, list(chosen))
         return answer
 
-    def failed(self, client: int, ids: Sequence[int]) -> None:
-        """A client could not put what it announced."""
-        self._fail([id for id in ids if id in self._coming and self._coming[id].client == client])
+    def failed(self, client: int, ids: Sequence[int], client_ids: Sequence[int]) -> None:
+        """A client could not put what it announced, or never heard where to."""
+        self._forget_arrived()
+        mine = [(id, each) for id, each in self._coming.items() if each.client == client]
+        self._fail([id for id, each in mine if id in ids or each.client_id in client_ids])
 
     def client_gone(self, client: int) -> None:
         """What it announced must come soon, or not at all."""

@@ -76,8 +76,7 @@ class Monitor:
         self.executed = 0
         self.scheduler_transitions = 0
         self.disk_faults = 0
-        #: How often data may have gone: workers that were given up, what no worker took, what a client released, and
-        #: holders that another worker could not reach: the scheduler takes that for a loss.
+        #: How often data may have gone: workers that were given up, what no worker took, and what a client released.
         self.n_losses = 0
         #: State of each task as the transitions tell it, and how many are in each.
         self.states: dict[Any, str] = {}

@@ -119,13 +119,15 @@ class Scatterer:
     def _finish(self, delivery: Delivery) -> None:
         lost = [task_id for task_id, _ in delivery.pieces if task_id not in delivery.there]
         if lost:
-            self.client.call("scatter-failed", {"ids": lost})
+            self.client.call("scatter-failed", {"ids": lost, "client_ids": []})
         delivery.then()
 
     def lose_scheduler(self) -> None:
         """The scheduler did not answer before the connection broke: the user gets an error and no futures."""
         announced, self._announced = self._announced, {}
         for keys in announced.values():
+            ids = [self.client.futures[key].id for key in keys if key in self.client.futures]
+            self.client.call("scatter-failed", {"ids": [], "client_ids": ids})
             self._forget(keys)
 
     def _forget(self, keys: list[str]) -> None:

@@ -232,11 +232,12 @@ class SimulatedScheduler:
         elif connection in self.entries:
             client = self.entries[connection].number
             rows = self.core.on_scatter(client, fields["first_id"], fields["keys"])
-            self._answer(connection, fields, {"rows": self.data.announce(client, rows)})
+            self._answer(connection, fields, {"rows": self.data.announce(client, fields["first_id"], rows)})
 
     def _scatter_failed(self, connection: Connection, fields: dict[str, Any]) -> None:
         if connection in self.entries:
-            self.data.failed(self.entries[connection].number, fields["ids"])
+            self.data.failed(self.entries[connection].number, fields["ids"], fields["client_ids"])
+            self._answer(connection, fields, {})
 
     def _answer(self, connection: Connection, fields: dict[str, Any], answer: dict[str, Any]) -> None:
         connection.send(self, "reply", {"re": fields["id"], **answer})

@@ -148,7 +148,7 @@ class SimulatedWorker:
                 del self._peers[number]
         for request, (_, _, used) in list(self._requests.items()):
             if used is connection:
-                self._fetched(request, {})
+                self._fetched(request, None)
 
     def on_message(self, connection: Connection, kind: Kind, body: Any) -> None:
         """Something arrived."""
@@ -309,11 +309,11 @@ class SimulatedWorker:
         request = self._asked
         if connection is None:
             self._requests[request] = (number, task_ids, self.connection)
-            self.process.after(self.network.weather.latency, self._fetched, request, {})
+            self.process.after(self.network.weather.latency, self._fetched, request, None)
             return
         self._requests[request] = (number, task_ids, connection)
         connection.send(self, "get-data", {"id": request, "ids": task_ids})
-        self.process.after(FETCH_TIMEOUT, self._fetched, request, {})
+        self.process.after(FETCH_TIMEOUT, self._fetched, request, None)
 
     def _serve(self, connection: Connection, fields: dict[str, Any]) -> None:
         if any(task_id in self.on_disk for task_id in fields["ids"]) and "read" not in fields:
@@ -326,18 +326,18 @@ class SimulatedWorker:
         }
         connection.send(self, "data", {"re": fields["id"], "values": values})
 
-    def _fetched(self, request: int, values: dict[int, tuple[int, int]]) -> None:
+    def _fetched(self, request: int, values: dict[int, tuple[int, int]] | None) -> None:
+        """What came of a request; None if the other worker was not reached."""
         if request not in self._requests:
             return
         number, task_ids, _ = self._requests.pop(request)
-        self.monitor.n_losses += not values
         core = self._core
         found: dict[int, tuple[int, int]] = {}
-        for task_id, (value, nbytes) in values.items():
+        for task_id, (value, nbytes) in (values or {}).items():
             if awaits(core, task_id):
                 self._keep(task_id, value, nbytes)
                 found[task_id] = (nbytes, self._type_of_results())
-        core.on_fetched(number, task_ids, found, self.kernel.now)
+        core.on_fetched(number, task_ids, None if values is None else found, self.kernel.now)
         self._go_on()
 
     def _put(self, connection: Connection, fields: dict[str, Any]) -> None:

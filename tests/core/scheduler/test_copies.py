@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from fastdist._core.codec.frames import DoneStatus, TaskStatus
 from fastdist._core.keys.canonical import encode_key
 from fastdist._core.scheduler.replicas import copies_at, is_scattering
+from fastdist.retries import AGAIN, ELSEWHERE
 from tests.core.scheduler.builders import Cluster, FakeClient
+from tests.core.scheduler.frames import DoneRow
 
 
 def held_everywhere(cluster: Cluster, key: str = "x") -> FakeClient:
@@ -115,3 +118,45 @@ def test_announced_data_is_scattering_until_it_comes() -> None:
     assert is_scattering(cluster.core.model, id)
     cluster.replica(0, "x")
     assert not is_scattering(cluster.core.model, id)
+
+
+def is_not_reached(cluster: Cluster, reporter: int, key: str, needed: str, holder: int = 0) -> None:
+    """A worker gives a task back, because it did not reach the holder of an input."""
+    id, run = cluster.view(needed)["id"], cluster.workers[reporter].assigned.pop(key)
+    cluster.send(reporter, [DoneRow(id, 1, DoneStatus.DONE_MISSING, holder)])
+    cluster.send(reporter, [DoneRow(run.id, run.attempt, DoneStatus.DONE_RETRACTED, AGAIN | ELSEWHERE | 100_000)])
+    cluster.act()
+
+
+def test_scattered_data_stays_when_its_holder_is_not_reached_and_the_task_is_tried_again_elsewhere() -> None:
+    cluster = Cluster(workers=[1, 1, 1])
+    client = cluster.client()
+    cluster.core.on_scatter(client.number, client.next_id, [encode_key("data")])
+    client.ids["data"] = client.next_id
+    client.next_id += 1
+    cluster.replica(0, "data", 100)
+    client.submit("task", "data", options=cluster.options(workers=[1, 2]))
+    cluster.act()
+    first = cluster.where("task")
+    is_not_reached(cluster, first, "task", "data")
+    assert holders(cluster, "data") == ["tcp://10.0.0.0:1"]
+    assert cluster.workers[0].freed == []
+    assert cluster.state("task") == "no_worker"
+    cluster.core.on_tick(cluster.core.next_deadline())
+    cluster.act()
+    assert cluster.where("task") == 3 - first
+    cluster.work_off()
+    assert client.heard("task")[-1] == TaskStatus.STATUS_FINISHED
+
+
+def test_data_of_a_holder_that_is_not_reached_is_computed_again_if_that_is_possible() -> None:
+    cluster = Cluster(workers=[1, 1])
+    client = cluster.client()
+    client.submit("input", options=cluster.options(workers=[0], loose=True))
+    cluster.work_off()
+    client.submit("task", "input", options=cluster.options(workers=[1]))
+    cluster.act()
+    is_not_reached(cluster, 1, "task", "input")
+    assert cluster.view("input")["attempt"] == 2
+    cluster.work_off()
+    assert client.heard("task")[-1] == TaskStatus.STATUS_FINISHED

@@ -57,7 +57,7 @@ def test_requests_are_bounded_in_number_and_bytes() -> None:
 def test_an_input_is_asked_from_another_holder_when_one_fails(driver: Driver) -> None:
     driver.run(Row(1, inputs={11: (10, [2, 3])}))
     peer, asked, _ = driver.core.next_fetch()
-    driver.core.on_fetch_failed(peer, asked, 1.0)
+    driver.core.on_fetched(peer, asked, None, 1.0)
     driver.check()
     other, asked, _ = driver.core.next_fetch()
     assert {peer, other} == {2, 3}
@@ -75,6 +75,19 @@ def test_when_no_holder_has_the_input_each_is_reported_and_the_tasks_go_back(dri
     assert {r.task_id for r in rows if r.status == RETRACTED} == {1, 2, 3}
     assert driver.states() == {}
     assert driver.core.next_fetch() is None
+
+
+def test_a_holder_that_was_not_reached_is_told_apart_from_one_that_has_not_the_input(driver: Driver) -> None:
+    driver.run(Row(1, inputs={11: (10, [2, 3])}), Row(2, inputs={1: (0, [])}))
+    peer, asked, _ = driver.core.next_fetch()
+    driver.fetched(peer, asked, {})
+    other, asked, _ = driver.core.next_fetch()
+    driver.core.on_fetched(other, asked, None, 1.0)
+    rows = read_done(driver.core.take_done())
+    assert {(r.size, r.attempt) for r in rows if r.status == MISSING} == {(peer, 0), (other, 1)}
+    # The first is tried again after 0.1 s, on another worker; what is behind it goes wherever it likes.
+    assert {(r.task_id, r.size) for r in rows if r.status == RETRACTED} == {(1, 3 << 62 | 100_000), (2, 0)}
+    assert driver.states() == {}
 
 
 def test_holders_learnt_later_are_asked_too(driver: Driver) -> None:
