@@ -15,7 +15,7 @@ SOURCES := $(shell find fastdist -type f \( -name '*.py' -o -name '*.py[xi]' -o 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test test-dask simulate chaos fuzz demo bench bench-smoke lint annotate debug asan wheel clean ci install core-tests
+.PHONY: help dev test test-dask simulate chaos fuzz leaks demo bench bench-smoke lint annotate debug asan wheel clean ci install core-tests
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -79,6 +79,10 @@ chaos: $(VENV)/installed  ## faults in workloads, carried on from chaos.jsonl (S
 fuzz: $(VENV)/installed  ## feed broken bytes to what reads from the network and the disk (FUZZ_ARGS="--seconds 600")
 	$(fresh_tree)
 	cd $(VENV)/tree && ../bin/python -m tests.fuzz $(FUZZ_ARGS)
+
+leaks: $(VENV)/installed  ## look for what 1 000 000 tasks and 1 000 connections leave behind (LEAKS_ARGS="--tasks 10000000")
+	$(fresh_tree)
+	cd $(VENV)/tree && ../bin/python -m tests.leaks $(LEAKS_ARGS)
 
 demo:  ## count the identifiers of the standard library
 	@$(MAKE) --no-print-directory install VENV=.venv-demo EXTRA=
