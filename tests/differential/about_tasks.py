@@ -220,7 +220,11 @@ def scatter_and_keys(lib: Any, client: Any) -> Any:
 @snippet
 def scatter_to_all(lib: Any, client: Any) -> Any:
     future = client.scatter([1, 2, 3, "broadcast"], broadcast=True)[3]
-    return len(client.who_has(future)[future.key])
+    # dask.distributed hears of the copies one after the other.
+    deadline = time.monotonic() + 10
+    while len(holders := client.who_has(future)[future.key]) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return len(holders)
 
 
 # -- waiting ---------------------------------------------------------------------------------------------------
