@@ -6,13 +6,14 @@ It lives as long as the nanny and is opened again when it breaks. May import: `f
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
 from fastdist.comm.core import connect
 from fastdist.comm.handshake import Role
 from fastdist.comm.token import Token
-from fastdist.errors import FastdistError
+from fastdist.errors import CommClosedError, FastdistError
 from fastdist.rpc.peer import Handler, Peer, Reply
 
 logger = logging.getLogger("fastdist.nanny")
@@ -62,6 +63,12 @@ class SchedulerLink:
     def connected(self) -> bool:
         """Whether the scheduler can be talked to now."""
         return self.peer is not None and not self.peer.closed
+
+    def say_goodbye(self) -> None:
+        """Tell the scheduler, if there is a connection, that worker and nanny end because they were asked to."""
+        if self.peer is not None:
+            with contextlib.suppress(CommClosedError):
+                self.peer.notify("nanny-leaves")
 
     def stop(self) -> None:
         """Close the connection."""

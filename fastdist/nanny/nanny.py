@@ -304,6 +304,7 @@ class Nanny(PluginCalls, BorrowedAttributes):
         self.close_reason = self.close_reason or reason
         if configured:
             self.status = Status.closing
+            self._link.say_goodbye()
         for task in list(self.background):
             if task is not asyncio.current_task():
                 task.cancel()

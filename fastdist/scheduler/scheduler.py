@@ -350,6 +350,7 @@ class Scheduler(PluginCalls, ControlCalls, BorrowedAttributes):
         for listener in self.listeners:
             await listener.close()
         await self._workers.away.close()
+        await self._workers.hosts.close()
         for extension in self.extensions.values():
             await extension.close()
         for peer in list(self._peers):

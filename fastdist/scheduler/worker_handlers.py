@@ -16,6 +16,7 @@ from fastdist.errors import CommClosedError
 from fastdist.rpc.fields import flag, items, mapping, number, text, whole
 from fastdist.rpc.peer import Handler, Peer
 from fastdist.scheduler.deaths import read_report
+from fastdist.scheduler.hosts import LostHosts
 from fastdist.scheduler.membership import WorkerEntry
 from fastdist.scheduler.returning import Away
 from fastdist.versions import refuse_other_python
@@ -49,7 +50,8 @@ class WorkerHandlers:
         self.scheduler = scheduler
         self.entries: dict[Peer, WorkerEntry] = {}
         self.grace: float = config.get("scheduler.worker-grace")
-        self.away = Away(lambda entry, why, dead: self.lose(entry, why, dead=dead))
+        self.away = Away(lambda entry, why, dead: self.lose(entry, why, dead=dead, silent=not dead))
+        self.hosts = LostHosts(scheduler)
 
     def table(self) -> dict[str, Handler]:
         """Operations of workers by name."""
@@ -285,6 +287,7 @@ class WorkerHandlers:
         if entry is not None:
             self.lose(entry, f"its process ended: {report.how}")
             entry.peer.abort(CommClosedError(f"the nanny says that the process ended: {report.how}"))
+        self.hosts.reported(report.address)
         self.scheduler.core.on_death_report(report.address, report.executing, report.how, report.details)
         self.scheduler.wake()
 
@@ -311,17 +314,23 @@ class WorkerHandlers:
         with contextlib.suppress(CommClosedError):
             entry.peer.notify("applied", frames=entry.applied)
 
-    def lose(self, entry: WorkerEntry, why: str, *, dead: bool = True) -> None:
-        """A worker is gone, expected or not; only the dead have tasks to blame."""
+    def lose(self, entry: WorkerEntry, why: str, *, dead: bool = True, silent: bool = False) -> None:
+        """A worker is gone, expected or not; only the dead have tasks to blame.
+
+        One that was `silent` for its grace time is dead if its nanny does not answer either.
+        """
         if self.scheduler.members.workers.get(entry.number) is not entry:
             return
         self.away.remove(entry)
         self.entries.pop(entry.peer, None)
         self.scheduler.members.drop_worker(entry)
         unexpected = dead and not entry.closing
-        if unexpected and entry.nanny is not None:
-            # Its nanny is about to tell what it was executing.
+        if (unexpected or (silent and not entry.closing)) and entry.nanny is not None:
+            expected_to_go = entry.retired or entry.retiring or self.scheduler.closing
+            executing = [] if expected_to_go else self.scheduler.core.presumed_executing(entry.number)
+            # Its nanny is about to tell what it was executing, unless it is gone, too.
             self.scheduler.core.on_worker_lost(entry.number, False, why, time.monotonic())
+            self.hosts.watch(entry, executing, silent)
         else:
             self.scheduler.core.on_worker_lost(entry.number, unexpected, why)
         self.scheduler.membership_changed()

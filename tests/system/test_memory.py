@@ -91,3 +91,28 @@ def test_quotas_of_version_one_count_too(tmp_path: Path, monkeypatch: pytest.Mon
     assert processors.processor_count() == 3
     (tmp_path / "cpu.cfs_quota_us").write_text("-1\n")
     assert processors.processor_count() == 16
+
+
+def test_kills_for_want_of_memory_are_counted_in_groups_with_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "root"
+    limited, free = root / "job" / "limited", root / "job"
+    limited.mkdir(parents=True)
+    (limited / "memory.max").write_text("100000000\n")
+    (limited / "memory.events").write_text("low 0\nmax 12\noom 4\noom_kill 3\noom_group_kill 9\n")
+    (free / "memory.max").write_text("max\n")
+    (free / "memory.events").write_text("oom 4\noom_kill 8\n")
+    monkeypatch.setattr(memory, "control_group_folders", lambda controller, root: [limited, free])
+    counts = memory.out_of_memory_kills(root)
+    counts.pop("the machine", None)
+    assert counts == {"the control group job/limited": 3}
+
+
+def test_kills_are_counted_in_groups_of_version_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "memory.limit_in_bytes").write_text("100000000\n")
+    (tmp_path / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 5\n")
+    monkeypatch.setattr(memory, "control_group_folders", lambda controller, root: [tmp_path])
+    assert memory.out_of_memory_kills(tmp_path)["the control group ."] == 5
+    (tmp_path / "memory.oom_control").write_text("oom_kill many\n")
+    assert "the control group ." not in memory.out_of_memory_kills(tmp_path)

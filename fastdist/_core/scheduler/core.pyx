@@ -265,6 +265,11 @@ cdef class SchedulerCore(CoreViews):
         self.deaths.blame(self.model, record.address, executing, how, {})
         release_unneeded(self.model)
 
+    def presumed_executing(self, uint32_t worker) -> list:
+        """(task id, attempt) of what a worker most likely executes now; for one whose nanny cannot tell."""
+        cdef WorkerRecord record = self._worker(worker)
+        return presumed_executing(self.model, record) if record.alive else []
+
     def on_death_report(self, str address, list executing, str how, dict details=None) -> None:
         """A nanny says which (task id, attempt) its worker was executing when it died, how, and more for users."""
         self._record("on_death_report", (address, executing, how, details))

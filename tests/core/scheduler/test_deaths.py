@@ -87,3 +87,17 @@ def test_tasks_that_are_cancelled_while_they_wait_are_forgotten() -> None:
     assert cluster.core.n_tasks() == 0
     cluster.core.on_death_report(ADDRESS, [], "again")
     assert cluster.core.deaths.of(row.id) == []
+
+
+def test_what_a_worker_presumably_executes_is_what_its_threads_can_take() -> None:
+    cluster = Cluster([])
+    client = cluster.client()
+    cluster.worker(nanny=True)
+    for key in ("x", "y", "z"):
+        client.submit(key)
+    cluster.act()
+    row = cluster.run_row("x")
+    assert cluster.core.presumed_executing(0) == [(row.id, row.attempt)]
+    cluster.work_off()
+    assert cluster.core.presumed_executing(0) == []
+    cluster.finish()
